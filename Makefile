@@ -1,0 +1,47 @@
+# Everything sets itself up: `make run` and `make test` need Python 3.11 and the package registries.
+
+PYTHON ?= python3.11
+STUDY ?= mini
+CORES ?= all
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+STUDY_CONFIG := --config study=$(STUDY)
+
+.PHONY: help run dry-run test test-all lint format docs clean
+.DEFAULT_GOAL := help
+
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 is needed")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $(READY)
+
+run: $(READY)  ## Run a study from nothing to its report (STUDY=mini, CORES=all)
+	. $(BIN)/activate && snakemake --cores $(CORES) $(STUDY_CONFIG)
+
+dry-run: $(READY)  ## Show what would run and why
+	. $(BIN)/activate && snakemake --cores $(CORES) $(STUDY_CONFIG) --dry-run
+
+test: $(READY)  ## Run the tests
+	. $(BIN)/activate && pytest -q
+
+test-all: $(READY)  ## Run all tests, the slow ones too
+	. $(BIN)/activate && pytest -q -m ''
+
+lint: $(READY)  ## Check style, types and rules
+	. $(BIN)/activate && ruff check . && ruff format --check . && snakefmt --check Snakefile workflow/rules \
+	&& mypy && snakemake --lint $(STUDY_CONFIG)
+
+format: $(READY)  ## Lay out the code
+	. $(BIN)/activate && ruff check --fix . && ruff format . && snakefmt Snakefile workflow/rules
+
+docs: $(READY)  ## Write the study's JSON schema and reference page again
+	. $(BIN)/activate && python -m layersight.reference
+
+clean:  ## Remove the results of the study; the asset cache stays
+	rm -rf results/$(STUDY)

@@ -1,0 +1,116 @@
+"""Layersight: where in depth a language model learns to see.
+
+Loads and checks one study, includes the rules of every stage, and names the targets.
+`snakemake --list-target-rules` lists the targets, `snakemake -n` the jobs of the study.
+"""
+
+import sys
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config/config.yaml"
+
+
+# The library of this checkout, whatever else is installed.
+sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/assets.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/activations.smk"
+include: "workflow/rules/geometry.smk"
+include: "workflow/rules/patching.smk"
+include: "workflow/rules/benchmarks.smk"
+include: "workflow/rules/report.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+localrules:
+    all,
+    data,
+    models,
+    activations,
+    geometry,
+    patching,
+    benchmarks,
+    report,
+
+
+rule all:
+    default_target: True
+    input:
+        results(artefacts.REPORT),
+        results(artefacts.STUDY),
+
+
+rule data:
+    """Concepts, pictures, conversations, probe sets and benchmark items."""
+    input:
+        rules.make_conversations.output,
+        rules.make_probes.output,
+        rules.make_benchmarks.output,
+
+
+rule models:
+    """The aligned backbone and every variant."""
+    input:
+        expand(
+            results(artefacts.SUBJECT_MODEL),
+            subject=["aligned", *STUDY.tuned_subjects],
+        ),
+
+
+rule activations:
+    """Activations of every subject on every probe set."""
+    input:
+        expand(results(artefacts.ACTIVATIONS), subject=ALL_SUBJECTS),
+
+
+rule geometry:
+    """Geometry tables over layers."""
+    input:
+        rules.geometry_tables.output,
+
+
+rule patching:
+    """Patching sweeps and recovery."""
+    input:
+        rules.recovery_table.output,
+
+
+rule benchmarks:
+    """Benchmark scores with intervals."""
+    input:
+        rules.score_tables.output,
+
+
+rule report:
+    """The report alone (what `all` makes)."""
+    input:
+        results(artefacts.TABLES["scores"]),
+        results(artefacts.TABLES["recovery"]),
+        results(artefacts.TABLES["change"]),
+        results(artefacts.TABLES["training"]),
+
+
+onstart:
+    announce(workflow)
+
+
+onsuccess:
+    print(f"Report: {results(artefacts.REPORT)}")
+
+
+onerror:
+    print(
+        f"A job failed; its message stands above and in {results(artefacts.LOGS)}/. "
+        "The same command goes on where it stopped."
+    )

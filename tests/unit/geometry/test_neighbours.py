@@ -1,0 +1,185 @@
+import numpy as np
+import pytest
+
+from layersight.geometry import neighbours
+from layersight.geometry.neighbours import first_copies, nearest_neighbours
+
+
+def brute_force(vectors, k, metric="euclidean"):
+    """Float64 distances by difference, one row at a time; ties by index."""
+    x = vectors.astype(np.float64)
+    if metric == "cosine":
+        x = x / np.linalg.norm(x, axis=1, keepdims=True)
+    indices, distances = [], []
+    for row in range(len(x)):
+        squared = ((x - x[row]) ** 2).sum(axis=1)
+        distance = squared / 2 if metric == "cosine" else np.sqrt(squared)
+        distance[row] = np.inf
+        order = np.argsort(distance, kind="stable")[:k]
+        indices.append(order)
+        distances.append(distance[order])
+    return np.array(indices), np.array(distances)
+
+
+def gaussian(rng):
+    return rng.standard_normal((400, 96))
+
+
+def near_duplicates(rng):
+    # Pairs and triples 1e-5 apart, at distance 1e3 from the mean of the data.
+    centres = 1e3 * rng.standard_normal((120, 64))
+    return np.repeat(centres, 3, axis=0) + 1e-3 * rng.standard_normal((360, 64))
+
+
+def tight_crowds(rng):
+    # More near-copies than the margin of candidates holds, so that float32 cannot rank them.
+    centres = 1e2 * rng.standard_normal((4, 64))
+    return np.repeat(centres, 90, axis=0) + 1e-4 * rng.standard_normal((360, 64))
+
+
+def one_massive_constant_dimension(rng):
+    x = rng.standard_normal((400, 96))
+    x[:, 17] = 1e3 + 1e-2 * rng.standard_normal(400)
+    return x
+
+
+def one_massive_varying_dimension(rng):
+    x = rng.standard_normal((400, 96))
+    x[:, 17] = 1e3 * rng.standard_normal(400)
+    return x
+
+
+def a_few_massive_rows(rng):
+    x = 1e-2 * rng.standard_normal((400, 96))
+    x[:5] += 1e4
+    return x
+
+
+def large_norms(rng):
+    return 1e4 / np.sqrt(96) * (1 + 1e-3 * rng.standard_normal((400, 96)))
+
+
+def integer_grid(rng):
+    # Many exact ties and copies.
+    return rng.integers(0, 3, (400, 4)) + 0.0
+
+
+HARD_CASES = [
+    gaussian,
+    near_duplicates,
+    tight_crowds,
+    one_massive_constant_dimension,
+    one_massive_varying_dimension,
+    a_few_massive_rows,
+    large_norms,
+    integer_grid,
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("case", HARD_CASES, ids=lambda case: case.__name__)
+def test_neighbours_are_those_of_a_float64_brute_force(case, dtype):
+    x = case(np.random.default_rng(0)).astype(dtype)
+    found = nearest_neighbours(x, 10)
+    indices, distances = brute_force(x, 10)
+    np.testing.assert_array_equal(found.indices, indices)
+    np.testing.assert_allclose(found.distances, distances, rtol=1e-13)
+    assert found.indices.dtype == np.int32
+    assert found.distances.dtype == np.float64
+
+
+@pytest.mark.parametrize("case", [gaussian, near_duplicates, large_norms, tight_crowds])
+def test_cosine_neighbours_are_those_of_a_float64_brute_force(case):
+    x = case(np.random.default_rng(1)).astype(np.float32)
+    found = nearest_neighbours(x, 7, metric="cosine")
+    indices, distances = brute_force(x, 7, "cosine")
+    np.testing.assert_array_equal(found.indices, indices)
+    np.testing.assert_allclose(found.distances, distances, rtol=1e-12)
+    unit = x.astype(np.float64) / np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
+    cosine = np.einsum("id,ikd->ik", unit, unit[found.indices])
+    np.testing.assert_allclose(found.distances, 1 - cosine, atol=1e-14)
+
+
+def test_small_blocks_change_nothing():
+    x = np.random.default_rng(2).standard_normal((1500, 40)).astype(np.float32)
+    whole, blocked = nearest_neighbours(x, 12), nearest_neighbours(x, 12, block_mb=1)
+    np.testing.assert_array_equal(whole.indices, blocked.indices)
+    np.testing.assert_array_equal(whole.distances, blocked.distances)
+
+
+def test_every_rung_of_the_search_is_reached_by_the_hard_cases(monkeypatch):
+    """Without this the fallbacks could be wrong and the tests above still pass."""
+    left = {}
+    by_products = neighbours._settle_by_products
+
+    def recorded(rows, pending, indices, squared, precision, block_bytes):
+        unproven = by_products(rows, pending, indices, squared, precision, block_bytes)
+        left[precision] = len(pending), len(unproven)
+        return unproven
+
+    monkeypatch.setattr(neighbours, "_settle_by_products", recorded)
+    rng = np.random.default_rng(0)
+    nearest_neighbours(gaussian(rng).astype(np.float32), 10)
+    assert left == {np.float32: (400, 0)}
+    left.clear()
+    nearest_neighbours(one_massive_constant_dimension(rng) + 300, 10)
+    assert left == {np.float32: (400, 0)}, "centring removes what all rows share"
+    left.clear()
+    nearest_neighbours(tight_crowds(rng), 10)
+    assert left[np.float32][1] > 300, "float32 cannot rank near-copies far from the mean"
+    assert left[np.float64][1] == 0
+    nearest_neighbours(np.repeat(gaussian(rng)[:4], 50, axis=0), 10)
+    assert left[np.float64][1] == 200, "exact copies beyond the margin are never proven"
+
+
+def test_the_nearest_of_a_copy_is_the_copy_and_never_the_row_itself():
+    x = np.random.default_rng(3).standard_normal((50, 8)).astype(np.float32)
+    x[20] = x[4]
+    found = nearest_neighbours(x, 5)
+    assert found.indices[20, 0] == 4
+    assert found.indices[4, 0] == 20
+    assert found.distances[4, 0] == 0
+    assert not (found.indices == np.arange(50)[:, np.newaxis]).any()
+    assert found.duplicates == 1
+
+
+def test_identical_rows_have_neighbours_in_order_of_index():
+    found = nearest_neighbours(np.full((6, 3), 2.5, dtype=np.float16), 3)
+    expected = [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2], [0, 1, 2], [0, 1, 2]]
+    np.testing.assert_array_equal(found.indices, expected)
+    assert (found.distances == 0).all()
+    assert found.duplicates == 5
+
+
+def test_more_identical_rows_than_candidates_keep_the_order_of_index():
+    found = nearest_neighbours(np.full((90, 3), 2.5, dtype=np.float32), 3)
+    np.testing.assert_array_equal(found.indices[3:], np.tile([0, 1, 2], (87, 1)))
+
+
+@pytest.mark.parametrize("k", [49, 40])
+def test_k_may_reach_all_other_rows(k):
+    x = np.random.default_rng(4).standard_normal((50, 8))
+    np.testing.assert_array_equal(nearest_neighbours(x, k).indices, brute_force(x, k)[0])
+
+
+def test_first_copies_marks_all_but_the_first():
+    x = np.array([[1.0, 0.0], [2.0, 0.0], [1.0, -0.0], [1.0, 1e-7], [1.0, 0.0]], dtype=np.float32)
+    np.testing.assert_array_equal(first_copies(x), [True, True, False, True, False])
+
+
+@pytest.mark.parametrize(
+    ("vectors", "k", "options", "message"),
+    [
+        (np.ones((5, 2)), 5, {}, "k is 5, but 5 vectors have between 1 and 4"),
+        (np.ones((5, 2)), 0, {}, "k is 0"),
+        (np.ones(5), 1, {}, r"shape \(n, d\)"),
+        (np.array([[0.0], [np.nan], [1.0]]), 1, {}, "the first is row 1"),
+        (np.array([[0.0], [1.0], [np.inf]]), 1, {}, "the first is row 2"),
+        (np.array([[1.0], [0.0], [1.0]]), 1, {"metric": "cosine"}, "row 1 of 3 is zero"),
+        (np.ones((5, 2)), 1, {"metric": "manhattan"}, "known are 'euclidean' and 'cosine'"),
+        (np.ones((5, 2)), 1, {"block_mb": 0}, "block_mb is 0"),
+    ],
+)
+def test_impossible_requests_are_refused_with_a_reason(vectors, k, options, message):
+    with pytest.raises(ValueError, match=message):
+        nearest_neighbours(vectors, k, **options)

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from layersight.errors import DataError
+from layersight.reporting import report
+from layersight.reporting.catalogue import FIGURES
+from layersight.reporting.lineup import Lineup
+from layersight.reporting.pages import cell, page
+from layersight.reporting.report import build_figures, build_report
+from layersight.reporting.wording import sentences_of
+from layersight.study import Study
+
+MakeTables = Callable[..., dict[str, pd.DataFrame]]
+
+
+class Page(HTMLParser):
+    """Collects what a browser would fetch, and what it would show."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.shown: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.shown.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def written(
+    tmp_path_factory: pytest.TempPathFactory, make_tables: MakeTables, smoke: Study
+) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("tables")
+    found = {}
+    for name, frame in make_tables(tuple(smoke.variants), smoke.seeds).items():
+        found[name] = folder / f"{name}.parquet"
+        frame.to_parquet(found[name])
+    return found
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory, make_tables: MakeTables, smoke: Study) -> Path:
+    """What `build_figures` writes, with one tiny picture in place of all figures."""
+    folder = tmp_path_factory.mktemp("figures")
+    tables = make_tables(tuple(smoke.variants), smoke.seeds)
+    said = {}
+    for entry in FIGURES:
+        frames = [tables[name] for name in entry.tables]
+        said[entry.name] = sentences_of(entry.say(*frames, Lineup.of(smoke)))
+        Image.new("RGB", (2, 2)).save(folder / f"{entry.name}.png")
+    (folder / "sentences.json").write_text(json.dumps(said), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> dict[str, Path]:
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(
+        json.dumps(
+            {
+                "machine": {"processor": "abacus", "cores": 2, "system": "Linux"},
+                "device": "cpu",
+                "versions": {"python": "3.11.7", "torch": "2.11.0"},
+                "seconds": 12.5,
+                "peak_memory_mb": 800.0,
+            }
+        )
+    )
+    timing = tmp_path / "timing.tsv"
+    timing.write_text("s\th:m:s\tmax_rss\n61.5\t0:01:01\t812.3\n8.5\t0:00:08\t-\n")
+    return {"manifest": manifest, "timing": timing}
+
+
+def build(
+    study: Study, tables: dict[str, Path], figures: Path, records: dict[str, Path], out: Path
+) -> str:
+    build_report(
+        study,
+        tables=tables,
+        figures=figures,
+        dag_svg=None,
+        manifests={"aligned": records["manifest"]},
+        timings={"align": records["timing"]},
+        out=out,
+    )
+    return out.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def html(
+    smoke: Study, written: dict[str, Path], drawn: Path, records: dict[str, Path], tmp_path: Path
+) -> str:
+    return build(smoke, written, drawn, records, tmp_path / "index.html")
+
+
+def test_figures_are_written_with_two_sentences_each_unless_there_is_nothing_to_draw(
+    smoke: Study, written: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two of them, since writing all takes long; each is drawn in a test of its own.
+    few = [e for e in FIGURES if e.name in ("training", "recovery_sliding", "recovery_cumulative")]
+    monkeypatch.setattr(report, "FIGURES", few)
+    unswept = pd.read_parquet(written["recovery"]).query("sweep != 'sliding'")
+    unswept.to_parquet(tmp_path / "recovery.parquet")
+    tables = written | {"recovery": tmp_path / "recovery.parquet"}
+    build_figures(smoke, tables=tables, out=tmp_path / "figures")
+    said = json.loads((tmp_path / "figures/sentences.json").read_text(encoding="utf-8"))
+    assert list(said) == ["recovery_cumulative", "training"]
+    assert all(len(parts) == 2 for parts in said.values())
+    for name in said:
+        assert (tmp_path / f"figures/{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (tmp_path / f"figures/{name}.pdf").read_bytes().startswith(b"%PDF")
+    assert len(list((tmp_path / "figures").iterdir())) == 5
+
+
+def test_the_page_needs_nothing_else(html: str) -> None:
+    found = Page(html)
+    images = found.all("img")
+    assert len(images) == len(FIGURES)
+    assert all((image["src"] or "").startswith("data:image/png;base64,") for image in images)
+    assert not found.all("script") + found.all("iframe") + found.all("object")
+    for _, attributes in found.tags:
+        for key in ("src", "href", "xlink:href", "srcset", "action"):
+            assert (attributes.get(key) or "#").startswith(("#", "data:"))
+    assert "@import" not in html
+    assert "url(" not in html
+
+
+def test_images_tables_and_sections_are_named_for_those_who_do_not_see_them(html: str) -> None:
+    found = Page(html)
+    assert all(len(image["alt"] or "") > 40 for image in found.all("img"))
+    assert len(found.all("caption")) == len(found.all("table"))
+    targets = {attributes.get("id") for _, attributes in found.tags}
+    links = [(link["href"] or "")[1:] for link in found.all("a")]
+    assert links
+    assert set(links) <= targets
+
+
+def test_the_notice_stands_before_everything_else(html: str, smoke: Study) -> None:
+    assert smoke.notice
+    assert html.index('class="notice"') < html.index('id="findings"')
+
+
+def test_what_was_measured_and_where_stands_on_the_page(html: str, smoke: Study) -> None:
+    text = " ".join(" ".join(Page(html).shown).split())
+    for expected in (
+        " ".join(smoke.question.split()),
+        "abacus",
+        "2.11.0",
+        "70.0",
+        "results/smoke/tables/scores.parquet",
+        "majority",
+        "Random weights",
+        "resamples:",
+    ):
+        assert expected in text
+
+
+def test_markup_in_the_study_is_shown_and_not_obeyed(
+    smoke: Study, written: dict[str, Path], drawn: Path, records: dict[str, Path], tmp_path: Path
+) -> None:
+    study = smoke.model_copy(update={"title": "<script>alert(1)</script> & <b>bold</b>"})
+    html = build(study, written, drawn, records, tmp_path / "index.html")
+    assert "<script" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; &lt;b&gt;" in html
+
+
+def test_the_same_inputs_give_the_same_bytes(
+    smoke: Study, written: dict[str, Path], drawn: Path, records: dict[str, Path], tmp_path: Path
+) -> None:
+    first = build(smoke, written, drawn, records, tmp_path / "a.html")
+    assert first == build(smoke, written, drawn, records, tmp_path / "b.html")
+
+
+def test_a_missing_table_or_figure_is_named(
+    smoke: Study, written: dict[str, Path], drawn: Path, records: dict[str, Path], tmp_path: Path
+) -> None:
+    fewer = {name: path for name, path in written.items() if name != "change"}
+    with pytest.raises(DataError, match="change"):
+        build(smoke, fewer, drawn, records, tmp_path / "index.html")
+    with pytest.raises(DataError, match="draw the figures first"):
+        build(smoke, written, tmp_path / "nowhere", records, tmp_path / "index.html")
+    assert not (tmp_path / "index.html").exists()
+
+
+def test_a_table_with_layers_has_one_column_per_layer(make_tables: MakeTables) -> None:
+    frame = make_tables()["change"]
+    found = page("change", "Change.", frame)
+    assert found.head[-5:] == ["0", "1", "2", "3", "4"]
+    assert found.total == len(frame)
+    assert len(found.rows) * 5 == len(frame)
+    assert found.rows[0][-5] == "–"
+
+
+def test_cells_are_short() -> None:
+    found = [cell(value) for value in (3, 3.0, 0.12345, float("nan"), "text", 12345.6)]
+    assert found == ["3", "3", "0.123", "–", "text", "12346"]

@@ -1,0 +1,84 @@
+"""A checkout of its own, and the smoke study run in it once for all tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PARTS = ("Snakefile", "workflow", "config", "profiles", "envs", "slurm", "requirements.lock")
+
+
+@dataclass
+class Checkout:
+    """A copy of the repository's own files, with an empty asset cache."""
+
+    folder: Path
+
+    def snakemake(self, *arguments: str, study: str = "smoke") -> subprocess.CompletedProcess[str]:
+        """Run Snakemake at the root of this checkout; stdout and stderr come together."""
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        environment["LAYERSIGHT_CACHE"] = str(self.folder / "cache")
+        config = () if "--config" in arguments else ("--config", f"study={study}")
+        return subprocess.run(
+            [sys.executable, "-m", "snakemake", *arguments, *config],
+            cwd=self.folder,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=900,
+            check=False,
+        )
+
+
+def copy_of_repository(folder: Path) -> Checkout:
+    """Copy what a clone has into a folder."""
+    folder.mkdir(parents=True)
+    for part in PARTS:
+        source = ROOT / part
+        if source.is_symlink():
+            (folder / part).symlink_to(os.readlink(source))
+        elif source.is_dir():
+            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / part)
+    return Checkout(folder)
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout in which nothing has run."""
+    return copy_of_repository(tmp_path_factory.mktemp("checkout") / "layersight")
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout in which the smoke study has run from nothing to its report."""
+    made = copy_of_repository(tmp_path_factory.mktemp("smoke") / "layersight")
+    done = made.snakemake("--cores", "2")
+    assert done.returncode == 0, done.stdout[-6000:]
+    (made.folder / "run.log").write_text(done.stdout)
+    return made
+
+
+@pytest.fixture
+def edited(tmp_path: Path) -> Callable[[str, str, str], Checkout]:
+    """Make a checkout in which one text of one file is replaced by another."""
+
+    def edit(file: str, old: str, new: str) -> Checkout:
+        made = copy_of_repository(tmp_path / "layersight")
+        path = made.folder / file
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+        return made
+
+    return edit

@@ -1,0 +1,7 @@
+"""Layersight shows where in depth a language model learns to see."""
+
+from layersight.results import Results, open_results
+
+open = open_results  # noqa: A001 - `layersight.open("results/mini")` is the documented spelling
+
+__all__ = ["Results", "open", "open_results"]

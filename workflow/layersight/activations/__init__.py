@@ -1,0 +1,1 @@
+"""Reading activations off a model while it runs, and keeping them."""

@@ -1,0 +1,1 @@
+"""Benchmarks: tasks, scoring and score tables."""

@@ -1,0 +1,1 @@
+"""Where pictures and words come from, and the tables made of them."""

@@ -1,0 +1,174 @@
+"""From a conversation to tokens: the chat template, the role of every token, the loss mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from layersight.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+IMAGE_MARKER = "<image>"
+IGNORE = -100
+IMAGE_TOKEN = -200
+"""Stands in `input_ids` where an image feature goes (as in LLaVA); no tokenizer has it."""
+_ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
+
+
+class Role(IntEnum):
+    """What a token is."""
+
+    PADDING = 0
+    TEMPLATE = 1
+    """Of the chat template or the system message."""
+    TEXT = 2
+    """Of the user's own words."""
+    IMAGE = 3
+    ANSWER = 4
+    """Of an assistant's turn, its end-of-turn token included: where the loss is taken."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One tokenised conversation, without padding.
+
+    Attributes:
+        input_ids: token ids; `IMAGE_TOKEN` at every image position.
+        roles: a `Role` for every token.
+    """
+
+    input_ids: list[int]
+    roles: list[int]
+
+    @property
+    def labels(self) -> list[int]:
+        """Target at every position: the token itself on answers, `IGNORE` elsewhere."""
+        return [
+            token if role == Role.ANSWER else IGNORE
+            for token, role in zip(self.input_ids, self.roles, strict=True)
+        ]
+
+
+def tokenize(
+    conversation: Sequence[dict[str, str]],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    image_tokens: int,
+    system_prompt: str | None = None,
+) -> Tokens:
+    """Tokenise a LLaVA-style conversation with the tokenizer's own chat template.
+
+    A conversation that ends with the human's turn is closed by the template's generation prompt;
+    one that ends with an answer ends with that answer's end-of-turn token.
+
+    Args:
+        conversation: turns `{"from": "human" | "gpt", "value": ...}`; `<image>` marks an image.
+        tokenizer: a fast tokenizer with a chat template.
+        image_tokens: positions that one image takes.
+        system_prompt: system message; None leaves the template's own default.
+
+    Raises:
+        DataError: an unknown turn, or a template that does not keep a message verbatim.
+    """
+    messages = [] if system_prompt is None else [{"role": "system", "content": system_prompt}]
+    for turn in conversation:
+        if turn["from"] not in _ROLES:
+            raise DataError(f"a turn is from {turn['from']!r}; known: {', '.join(_ROLES)}")
+        messages.append({"role": _ROLES[turn["from"]], "content": turn["value"]})
+    prompting = messages[-1]["role"] != "assistant"
+    rendered, spans = _render(messages, tokenizer, prompting)
+    if not prompting:
+        rendered = rendered[: _end_of_turn(rendered, spans[-1][1], tokenizer)]
+
+    input_ids: list[int] = []
+    roles: list[int] = []
+    start = 0
+    for piece in _split_images(rendered):
+        if piece == IMAGE_MARKER:
+            input_ids += [IMAGE_TOKEN] * image_tokens
+            roles += [Role.IMAGE] * image_tokens
+        elif piece:
+            encoded = tokenizer(piece, add_special_tokens=False, return_offsets_mapping=True)
+            for token, (left, right) in zip(
+                encoded["input_ids"], encoded["offset_mapping"], strict=True
+            ):
+                input_ids.append(token)
+                roles.append(_role(start + left, start + right, spans, token, tokenizer, roles))
+        start += len(piece)
+    return Tokens(input_ids, roles)
+
+
+def _render(
+    messages: Sequence[dict[str, str]], tokenizer: PreTrainedTokenizerBase, prompting: bool
+) -> tuple[str, list[tuple[int, int, str]]]:
+    """Apply the chat template; return the text and (start, end, role) of every message in it.
+
+    The template is applied to marks that occur nowhere else, which then give way to the messages:
+    searching for the messages themselves would find "star" in `<|im_start|>`.
+    """
+
+    def apply(contents: Sequence[str]) -> str:
+        return str(
+            tokenizer.apply_chat_template(
+                [
+                    {"role": message["role"], "content": content}
+                    for message, content in zip(messages, contents, strict=True)
+                ],
+                tokenize=False,
+                add_generation_prompt=prompting,
+            )
+        )
+
+    marks = [f"\ue000{index}\ue001" for index in range(len(messages))]
+    rest = apply(marks)
+    text, spans = "", []
+    for mark, message in zip(marks, messages, strict=True):
+        before, found, rest = rest.partition(mark)
+        if not found:
+            raise DataError(f"the chat template leaves out a message: {message['content']!r}")
+        start = len(text) + len(before)
+        text += before + message["content"]
+        spans.append((start, len(text), message["role"]))
+    text += rest
+    if text != apply([message["content"] for message in messages]):
+        raise DataError(
+            f"the chat template does not keep these messages verbatim: "
+            f"{[message['content'] for message in messages]!r}"
+        )
+    return text, spans
+
+
+def _end_of_turn(rendered: str, position: int, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the end of the end-of-turn token after an answer (the template may add a newline)."""
+    eos = str(tokenizer.eos_token)
+    found = rendered.find(eos, position)
+    if found < 0:
+        raise DataError(f"the chat template does not close an answer with {eos!r}")
+    return found + len(eos)
+
+
+def _split_images(rendered: str) -> list[str]:
+    pieces: list[str] = []
+    for index, piece in enumerate(rendered.split(IMAGE_MARKER)):
+        pieces += [piece] if index == 0 else [IMAGE_MARKER, piece]
+    return pieces
+
+
+def _role(
+    left: int,
+    right: int,
+    spans: Sequence[tuple[int, int, str]],
+    token: int,
+    tokenizer: PreTrainedTokenizerBase,
+    before: Sequence[int],
+) -> Role:
+    for start, end, role in spans:
+        if left < end and right > start:
+            return {"user": Role.TEXT, "assistant": Role.ANSWER}.get(role, Role.TEMPLATE)
+    if token == tokenizer.eos_token_id and before and before[-1] == Role.ANSWER:
+        return Role.ANSWER
+    return Role.TEMPLATE

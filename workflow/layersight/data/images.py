@@ -1,0 +1,195 @@
+"""Pictures of the concepts: pictograms rasterised, or shapes drawn."""
+
+from __future__ import annotations
+
+import io
+import math
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import resvg_py
+from PIL import Image, ImageColor, ImageDraw
+
+from layersight.errors import DataError
+from layersight.progress import Progress
+
+BACKGROUND = (255, 255, 255)
+# Shapes are drawn this many times larger and shrunk, which smooths their edges.
+_OVERSAMPLING = 4
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture to be made.
+
+    Attributes:
+        concept: what it shows.
+        style: in which style.
+        draw: returns the PNG; a module's function or a partial of one, as another process calls it.
+    """
+
+    concept: str
+    style: str
+    draw: Callable[[], bytes]
+
+
+def image_id(concept: str, style: str) -> str:
+    """Return the identifier of a concept's picture in a style."""
+    return f"{concept}/{style}"
+
+
+def picture_rows(pictures: Sequence[Picture], processes: int) -> list[dict[str, object]]:
+    """Make pictures.
+
+    Args:
+        pictures: in the order of the table.
+        processes: how many are made at a time.
+
+    Returns:
+        Rows of the table `IMAGES`.
+
+    Raises:
+        DataError: from `draw`.
+    """
+    rows: list[dict[str, object]] = []
+    with Progress(len(pictures), "images:") as progress:
+        for picture, png in zip(pictures, _drawn(pictures, processes), strict=True):
+            name = image_id(picture.concept, picture.style)
+            row: dict[str, object] = {"image_id": name, "concept": picture.concept}
+            rows.append(
+                row | {"style": picture.style, "image": {"bytes": png, "path": f"{name}.png"}}
+            )
+            progress.advance()
+    return rows
+
+
+def pictogram(path: Path, size: int) -> bytes:
+    """Return a pictogram as a square PNG on white.
+
+    Args:
+        path: an SVG or PNG file.
+        size: side of the result, in pixels.
+
+    Raises:
+        DataError: the file is missing or no readable picture.
+    """
+    try:
+        if path.suffix == ".svg":
+            # Without the system's fonts: a picture must not depend on what is installed.
+            drawn = resvg_py.svg_to_bytes(
+                svg_string=path.read_text(encoding="utf-8"),
+                width=size,
+                height=size,
+                skip_system_fonts=True,
+            )
+            image = Image.open(io.BytesIO(bytes(drawn)))
+        else:
+            image = Image.open(path)
+        image.load()
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataError(
+            f"{path}: not a readable picture ({error}); delete the package's folder and fetch it "
+            f"again"
+        ) from None
+    return encode(on_white(image, size))
+
+
+def on_white(image: Image.Image, size: int) -> Image.Image:
+    """Scale a picture (bicubic) into a white RGB square of `size` pixels, keeping its aspect."""
+    image = image.convert("RGBA")
+    scale = size / max(image.size)
+    if scale != 1.0:
+        # Pillow weighs colours by alpha while resizing, so transparent pixels leave no fringe.
+        shape = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
+        image = image.resize(shape, Image.Resampling.BICUBIC)
+    square = Image.new("RGBA", (size, size), (*BACKGROUND, 255))
+    square.alpha_composite(image, ((size - image.width) // 2, (size - image.height) // 2))
+    return square.convert("RGB")
+
+
+def encode(image: Image.Image) -> bytes:
+    """Return a picture as PNG bytes, the same bytes for the same pixels."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=6)
+    return buffer.getvalue()
+
+
+def drawn_shape(colour: str, shape: str, style: str, size: int) -> bytes:
+    """Return a coloured shape as a square PNG on white.
+
+    Args:
+        colour: a colour's name.
+        shape: one of `layersight.data.concepts.SHAPES`.
+        style: filled, outlined or striped.
+        size: side of the result, in pixels.
+    """
+    side = size * _OVERSAMPLING
+    mask = Image.new("L", (side, side), 0)
+    pen = ImageDraw.Draw(mask)
+    if style == "outlined":
+        _shape(pen, shape, side, 1.0, 255)
+        _shape(pen, shape, side, 0.72, 0)
+    else:
+        _shape(pen, shape, side, 1.0, 255)
+    if style == "striped":
+        width = side // 12
+        for top in range(width, side, 2 * width):
+            pen.rectangle((0, top, side, top + width - 1), fill=0)
+    picture = Image.new("RGB", (side, side), BACKGROUND)
+    picture.paste(ImageColor.getrgb(colour), (0, 0, side, side), mask)
+    return encode(picture.resize((size, size), Image.Resampling.BOX))
+
+
+def _shape(pen: ImageDraw.ImageDraw, shape: str, side: int, scale: float, fill: int) -> None:
+    radius = 0.42 * side * scale
+    middle = side / 2
+    if shape in ("circle", "ellipse"):
+        height = radius if shape == "circle" else 0.55 * radius
+        pen.ellipse((middle - radius, middle - height, middle + radius, middle + height), fill=fill)
+    elif shape == "cross":
+        # Inset by one width on every side, or the outline would be open at the ends of the arms.
+        inset = (1.0 - scale) * 0.15 * side
+        radius, arm = 0.42 * side - inset, 0.126 * side - inset
+        pen.rectangle((middle - radius, middle - arm, middle + radius, middle + arm), fill=fill)
+        pen.rectangle((middle - arm, middle - radius, middle + arm, middle + radius), fill=fill)
+    else:
+        pen.polygon([(middle + radius * x, middle + radius * y) for x, y in _corners(shape)], fill)
+
+
+def _corners(shape: str) -> list[tuple[float, float]]:
+    if shape == "rectangle":
+        return [(-1.0, -0.55), (1.0, -0.55), (1.0, 0.55), (-1.0, 0.55)]
+    if shape == "square":
+        return [(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)]
+    if shape == "star":
+        radii = [1.0 if corner % 2 == 0 else 0.42 for corner in range(10)]
+    else:
+        radii = [1.0] * {"triangle": 3, "diamond": 4, "hexagon": 6}[shape]
+    turn = 2 * math.pi / len(radii)
+    return [
+        (radius * math.sin(corner * turn), -radius * math.cos(corner * turn))
+        for corner, radius in enumerate(radii)
+    ]
+
+
+def _drawn(pictures: Sequence[Picture], processes: int) -> Iterator[bytes]:
+    # The rasteriser holds Python's global lock, so threads would gain nothing. Only on Linux is a
+    # fork safe; elsewhere a new process would run the calling script again.
+    if processes == 1 or sys.platform != "linux":
+        for picture in pictures:
+            yield picture.draw()
+        return
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(processes, mp_context=fork) as pool:
+        futures = [pool.submit(picture.draw) for picture in pictures]
+        try:
+            for future in futures:
+                yield future.result()
+        finally:
+            # After an error, do not draw the rest before reporting it.
+            for future in futures:
+                future.cancel()

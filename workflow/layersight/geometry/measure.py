@@ -1,0 +1,429 @@
+"""Tidy tables of geometry over layers and streams, one row per number.
+
+Every table works on any source of vectors: a callable `Read` that, for a layer and a stream,
+returns item ids and vectors. A layer at which something is undefined (all items share one vector,
+as the last token does before block 0) gives rows with NaN, never a gap and never a failure.
+Random draws start afresh for each table, stream and layer, so that no number depends on which
+others are computed or in which order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from layersight.geometry.alignment import cka_with_interval, paired_cosines
+from layersight.geometry.change import relative_norm_of_difference
+from layersight.geometry.intrinsic_dimension import DimensionEstimate, gride, two_nn
+from layersight.geometry.neighbours import Metric, first_copies, nearest_neighbours
+from layersight.geometry.overlap import (
+    derangement,
+    label_overlap,
+    neighbourhood_overlap,
+    overlap_within_groups,
+    random_pair_overlap,
+)
+from layersight.seeds import derive_seed
+from layersight.statistics import Interval, bootstrap_mean
+
+Vectors = npt.NDArray[np.float32]
+Ids = npt.NDArray[Any]
+Read = Callable[[int, str], tuple[Ids, Vectors]]
+"""Layer and stream to item ids `(n,)` of str and vectors `(n, d)` float32."""
+
+UNDEFINED = Interval(float("nan"), float("nan"), float("nan"))
+
+INTRINSIC_DIMENSION_COLUMNS = [
+    "subject", "probe", "stream", "layer", "estimator", "n1", "n2", "scale", "n", "duplicates",
+    "dimension", "low", "high",
+]  # fmt: skip
+CHANGE_COLUMNS = [
+    "subject", "reference", "probe", "stream", "layer", "metric", "k", "n", "value", "low", "high",
+]  # fmt: skip
+CROSS_MODAL_COLUMNS = [
+    "subject", "stream_image", "stream_text", "layer", "metric", "k", "n", "value", "low", "high",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class GeometrySettings:
+    """What the tables compute.
+
+    Attributes:
+        k: number of neighbours for overlaps; clouds of fewer than `3 k` distinct vectors are
+            reported as NaN.
+        two_nn_fraction: share of the distance ratios that TwoNN fits, above 0; 1 selects its
+            maximum-likelihood form, see `two_nn`.
+        gride_range_max: largest neighbour rank of GRIDE.
+        metric: distance between vectors.
+        resamples: bootstrap or subsampling draws behind each interval.
+        level: coverage of the intervals.
+    """
+
+    k: int = 10
+    two_nn_fraction: float = 0.9
+    gride_range_max: int = 64
+    metric: Metric = "euclidean"
+    resamples: int = 500
+    level: float = 0.95
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ValueError(f"k is {self.k}; it must be at least 1.")
+        if not 0 < self.two_nn_fraction <= 1:
+            raise ValueError(f"two_nn_fraction is {self.two_nn_fraction}; it must lie in (0, 1].")
+        if self.gride_range_max < 2:
+            raise ValueError(f"gride_range_max is {self.gride_range_max}; it must be at least 2.")
+        if self.metric not in ("euclidean", "cosine"):
+            raise ValueError(f"metric is {self.metric!r}; known are 'euclidean' and 'cosine'.")
+        if self.resamples < 1:
+            raise ValueError(f"resamples is {self.resamples}; it must be at least 1.")
+        if not 0 < self.level < 1:
+            raise ValueError(f"level is {self.level}; it must lie in (0, 1).")
+
+
+def intrinsic_dimension_table(
+    read: Read,
+    *,
+    subject: str,
+    probe: str,
+    streams: Sequence[str],
+    layers: Sequence[int],
+    settings: GeometrySettings,
+) -> pd.DataFrame:
+    """Intrinsic dimension by TwoNN and, over scales, by GRIDE.
+
+    Exact copies of a vector are dropped first. With the cosine metric, distances enter as chords
+    of the unit sphere, sqrt(2 (1 - cos)): `1 - cos` grows with the square of a displacement, and
+    its ratios would give half the dimension.
+
+    Returns:
+        One row per stream, layer, estimator ("two_nn", "gride") and scale, with columns
+        `INTRINSIC_DIMENSION_COLUMNS`: `n` counts the distinct vectors, `duplicates` the dropped
+        ones, `scale` is the mean distance to neighbour `n2`, and `low`, `high` are asymptotic
+        normal. All configured scales appear; `scale` and `dimension` are NaN where there are
+        fewer than `3 k` distinct vectors, too few for the rank, or vectors at distance zero.
+
+    Raises:
+        ValueError: when vectors are not `(n, d)`, do not match their ids, or are not finite.
+    """
+    rows = []
+    for stream in streams:
+        for layer in layers:
+            _, vectors = _checked(read, layer, stream)
+            distinct = vectors[first_copies(vectors)]
+            found = _dimension_estimates(distinct, settings)
+            for estimator, n1, n2 in _configured_scales(settings):
+                estimate = found.get((estimator, n2))
+                value = _dimension_interval(estimate, settings.level)
+                rows.append(
+                    {
+                        "subject": subject,
+                        "probe": probe,
+                        "stream": stream,
+                        "layer": int(layer),
+                        "estimator": estimator,
+                        "n1": n1,
+                        "n2": n2,
+                        "scale": estimate.scale if estimate else float("nan"),
+                        "n": len(distinct),
+                        "duplicates": len(vectors) - len(distinct),
+                        "dimension": value.value,
+                        "low": value.low,
+                        "high": value.high,
+                    }
+                )
+    return pd.DataFrame(rows, columns=INTRINSIC_DIMENSION_COLUMNS)
+
+
+def change_table(
+    read_reference: Read,
+    read_subject: Read,
+    *,
+    subject: str,
+    reference: str,
+    probe: str,
+    streams: Sequence[str],
+    layers: Sequence[int],
+    settings: GeometrySettings,
+    seed: int,
+) -> pd.DataFrame:
+    """How the representations of one subject differ from those of a reference.
+
+    Items are matched by id. The overlap leaves out items whose vector copies that of an earlier
+    item in either space: ties are broken by index in both, which would look like agreement.
+
+    Returns:
+        One row per stream, layer and metric ("overlap", "cka", "relative_norm"), with columns
+        `CHANGE_COLUMNS`: `k` is 0 where no neighbours are used and `n` counts the items used.
+        Intervals: percentile bootstrap over items; for CKA, subsampling. NaN for an overlap of
+        fewer than `3 k` items and for a CKA or norm that is undefined.
+
+    Raises:
+        ValueError: when the two hold different items, an item twice, or invalid vectors.
+    """
+    rows = []
+    for stream in streams:
+        for layer in layers:
+            rng = _generator(seed, f"change/{stream}", layer)
+            where = f"stream {stream!r}, layer {layer}"
+            ids, before = _checked(read_reference, layer, stream)
+            after = _matched(ids, *_checked(read_subject, layer, stream), where)
+            if before.shape != after.shape:
+                raise ValueError(
+                    f"{where}: vectors of {reference!r} have {before.shape[1]} dimensions, "
+                    f"those of {subject!r} {after.shape[1]}."
+                )
+            values = {
+                "overlap": _overlap(before, after, settings, rng),
+                "cka": (0, len(before), _cka(before, after, settings, rng)),
+                "relative_norm": (
+                    0,
+                    *_mean(relative_norm_of_difference(before, after), settings, rng),
+                ),
+            }
+            key = {"subject": subject, "reference": reference, "probe": probe, "stream": stream}
+            rows += _rows({**key, "layer": int(layer)}, values)
+    return pd.DataFrame(rows, columns=CHANGE_COLUMNS)
+
+
+def cross_modal_table(
+    read_image: Read,
+    read_text: Read,
+    *,
+    subject: str,
+    stream_image: str,
+    stream_text: str,
+    groups: Mapping[str, Any],
+    layers: Sequence[int],
+    settings: GeometrySettings,
+    seed: int,
+) -> pd.DataFrame:
+    """How far the representation of an image agrees with that of its description.
+
+    Rows of the two streams pair up by item id. Each metric of pairs has a control with wrong
+    pairs (`_random_pairs`, see `overlap.derangement`; inside groups for the overlap within
+    groups). Overlaps leave out items whose vector copies that of an earlier item in either
+    modality, and the overlap within groups also groups with fewer than `k + 2` items.
+
+    Args:
+        groups: item id to group, such as the class or the main object; the labels of the label
+            overlaps, which are plain shares without class weights.
+
+    Returns:
+        One row per layer and metric, with columns `CROSS_MODAL_COLUMNS`; metrics are overlap,
+        overlap_within_group, cka, cosine and cosine_centred, each also with `_random_pairs`, and
+        label_overlap_image and label_overlap_text. `k` is 0 where no neighbours are used and `n`
+        counts the items used. Intervals and NaN as in `change_table`.
+
+    Raises:
+        ValueError: when the two hold different items, an item twice, an item without a group, or
+            invalid vectors.
+    """
+    rows = []
+    for layer in layers:
+        rng = _generator(seed, f"cross_modal/{stream_image}/{stream_text}", layer)
+        where = f"streams {stream_image!r} and {stream_text!r}, layer {layer}"
+        ids, image = _checked(read_image, layer, stream_image)
+        text = _matched(ids, *_checked(read_text, layer, stream_text), where)
+        labels = _labels(ids, groups, where)
+        values = _cross_modal_neighbours(image, text, labels, settings, rng)
+        values["cka"] = (0, len(ids), _cka(image, text, settings, rng))
+        wrong = text[derangement(len(ids), rng)] if len(ids) > 1 else text
+        values["cka_random_pairs"] = (0, len(ids), _cka(image, wrong, settings, rng))
+        values |= _cosines(image, text, settings, rng, where)
+        key = {"subject": subject, "stream_image": stream_image, "stream_text": stream_text}
+        rows += _rows({**key, "layer": int(layer)}, values)
+    return pd.DataFrame(rows, columns=CROSS_MODAL_COLUMNS)
+
+
+_Value = tuple[int, int, Interval]  # k, n, value with interval
+
+
+def _rows(key: Mapping[str, Any], values: Mapping[str, _Value]) -> list[dict[str, Any]]:
+    return [
+        {
+            **key,
+            "metric": metric,
+            "k": k,
+            "n": n,
+            "value": interval.value,
+            "low": interval.low,
+            "high": interval.high,
+        }
+        for metric, (k, n, interval) in values.items()
+    ]
+
+
+def _generator(seed: int, table: str, layer: int) -> np.random.Generator:
+    return np.random.default_rng(derive_seed(seed, f"geometry/{table}/{int(layer)}"))
+
+
+def _checked(read: Read, layer: int, stream: str) -> tuple[Ids, Vectors]:
+    ids, vectors = read(layer, stream)
+    where = f"stream {stream!r}, layer {layer}"
+    if vectors.ndim != 2 or len(ids) != len(vectors) or len(vectors) == 0:
+        raise ValueError(
+            f"{where}: {len(ids)} item ids and vectors of shape {vectors.shape}; one vector per "
+            "item, and at least one, is needed."
+        )
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        raise ValueError(
+            f"{where}: {np.count_nonzero(~finite)} of {len(ids)} vectors hold NaN or infinity "
+            f"(the first is item {ids[int(np.argmin(finite))]!r})."
+        )
+    return np.asarray(ids), np.asarray(vectors, dtype=np.float32)
+
+
+def _matched(ids: Ids, other_ids: Ids, other: Vectors, where: str) -> Vectors:
+    """Rows of `other` in the order of `ids`."""
+    place = {item: row for row, item in enumerate(other_ids.tolist())}
+    wanted = ids.tolist()
+    if len(place) != len(other_ids) or len(set(wanted)) != len(wanted):
+        raise ValueError(f"{where}: an item id occurs twice, so that items cannot be paired.")
+    missing, extra = set(wanted) - place.keys(), place.keys() - set(wanted)
+    if missing or extra:
+        example = min(missing | extra)
+        raise ValueError(
+            f"{where}: the two sides hold different items: {len(missing)} only on the first, "
+            f"{len(extra)} only on the second (for example {example!r})."
+        )
+    return other[[place[item] for item in wanted]]
+
+
+def _labels(ids: Ids, groups: Mapping[str, Any], where: str) -> npt.NDArray[Any]:
+    missing = [item for item in ids.tolist() if item not in groups]
+    if missing:
+        raise ValueError(
+            f"{where}: {len(missing)} of {len(ids)} items have no group (for example "
+            f"{missing[0]!r})."
+        )
+    # As codes, so that groups of any type (and of mixed types) can be compared in an array.
+    codes: dict[Any, int] = {}
+    return np.array([codes.setdefault(groups[item], len(codes)) for item in ids.tolist()])
+
+
+def _configured_scales(settings: GeometrySettings) -> list[tuple[str, int, int]]:
+    doublings = settings.gride_range_max.bit_length() - 1
+    return [("two_nn", 1, 2)] + [("gride", 2**i, 2 ** (i + 1)) for i in range(doublings)]
+
+
+def _dimension_estimates(
+    distinct: Vectors, settings: GeometrySettings
+) -> dict[tuple[str, int], DimensionEstimate]:
+    n = len(distinct)
+    if n < max(3 * settings.k, 3):
+        return {}
+    ranks = min(2 ** (settings.gride_range_max.bit_length() - 1), n - 1)
+    distances = nearest_neighbours(distinct, ranks, metric=settings.metric).distances
+    if settings.metric == "cosine":
+        distances = np.sqrt(2 * distances)
+    # Distinct vectors may still coincide: one direction (cosine), or a gap lost to underflow.
+    if (distances[:, 0] == 0).any():
+        return {}
+    estimates = {("two_nn", 2): two_nn(distances, settings.two_nn_fraction)}
+    estimates |= {("gride", found.n2): found for found in gride(distances)}
+    return estimates
+
+
+def _dimension_interval(estimate: DimensionEstimate | None, level: float) -> Interval:
+    if estimate is None or not np.isfinite(estimate.dimension):
+        return UNDEFINED
+    return Interval(estimate.dimension, *estimate.asymptotic_normal_interval(level))
+
+
+def _mean(
+    values: npt.NDArray[np.float64], settings: GeometrySettings, rng: np.random.Generator
+) -> tuple[int, Interval]:
+    """Number of items at which the value is defined, and the mean over them."""
+    defined = values[~np.isnan(values)]
+    if len(defined) == 0:
+        return 0, UNDEFINED
+    found = bootstrap_mean(defined, resamples=settings.resamples, level=settings.level, rng=rng)
+    return len(defined), found
+
+
+def _cka(x: Vectors, y: Vectors, settings: GeometrySettings, rng: np.random.Generator) -> Interval:
+    if len(x) < 3:  # two items in each space always agree, and a subset would be one item
+        return UNDEFINED
+    return cka_with_interval(x, y, resamples=settings.resamples, level=settings.level, rng=rng)
+
+
+def _overlap(
+    x: Vectors, y: Vectors, settings: GeometrySettings, rng: np.random.Generator
+) -> _Value:
+    k = settings.k
+    kept = first_copies(x) & first_copies(y)
+    n = int(np.count_nonzero(kept))
+    if n < max(3 * k, 3):
+        return k, n, UNDEFINED
+    in_x = nearest_neighbours(x[kept], k, metric=settings.metric).indices
+    in_y = nearest_neighbours(y[kept], k, metric=settings.metric).indices
+    return k, *_mean(neighbourhood_overlap(in_x, in_y, k), settings, rng)
+
+
+def _cross_modal_neighbours(
+    image: Vectors,
+    text: Vectors,
+    labels: npt.NDArray[Any],
+    settings: GeometrySettings,
+    rng: np.random.Generator,
+) -> dict[str, _Value]:
+    k = settings.k
+    kept = first_copies(image) & first_copies(text)
+    n = int(np.count_nonzero(kept))
+    names = (
+        "overlap",
+        "overlap_random_pairs",
+        "overlap_within_group",
+        "overlap_within_group_random_pairs",
+        "label_overlap_image",
+        "label_overlap_text",
+    )
+    if n < max(3 * k, 3):
+        return {name: (k, n, UNDEFINED) for name in names}
+    image, text, labels = image[kept], text[kept], labels[kept]
+    in_image = nearest_neighbours(image, k, metric=settings.metric).indices
+    in_text = nearest_neighbours(text, k, metric=settings.metric).indices
+    within = overlap_within_groups(image, text, labels, k, rng=rng, metric=settings.metric)
+    per_item = (
+        neighbourhood_overlap(in_image, in_text, k),
+        random_pair_overlap(in_image, in_text, k, rng),
+        within.paired,
+        within.random_pairs,
+        label_overlap(in_image, labels, k),
+        label_overlap(in_text, labels, k),
+    )
+    return {
+        name: (k, *_mean(values, settings, rng))
+        for name, values in zip(names, per_item, strict=True)
+    }
+
+
+def _cosines(
+    image: Vectors,
+    text: Vectors,
+    settings: GeometrySettings,
+    rng: np.random.Generator,
+    where: str,
+) -> dict[str, _Value]:
+    names = ("cosine", "cosine_random_pairs", "cosine_centred", "cosine_centred_random_pairs")
+    if len(image) < 2:
+        return {name: (0, len(image), UNDEFINED) for name in names}
+    if image.shape != text.shape:
+        raise ValueError(
+            f"{where}: vectors have {image.shape[1]} and {text.shape[1]} dimensions; a cosine "
+            "needs the same."
+        )
+    found = paired_cosines(image, text, rng=rng)
+    per_item = (found.raw, found.raw_random_pairs, found.centred, found.centred_random_pairs)
+    return {
+        name: (0, *_mean(values, settings, rng))
+        for name, values in zip(names, per_item, strict=True)
+    }

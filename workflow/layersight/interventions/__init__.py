@@ -1,0 +1,1 @@
+"""Interventions on a model's computation, and what they recover."""

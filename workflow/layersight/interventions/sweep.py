@@ -1,0 +1,172 @@
+"""The patching sweep of one variant: every window, both directions, item by item."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from layersight.benchmarks.questions import choice_margins, first_tokens, load_questions
+from layersight.benchmarks.run import evaluation_digest, evaluation_spec
+from layersight.data.batch import Batch
+from layersight.data.features import FeatureStore
+from layersight.interventions.hybrid import Hybrid, block_runs, run_hybrids
+from layersight.interventions.windows import windows
+from layersight.models.blocks import decoder_blocks
+from layersight.models.subjects import Subject, variant_and_seed
+from layersight.models.vlm import VisionLanguageModel
+from layersight.progress import Progress
+from layersight.storage.manifest import Stopwatch, write_manifest
+from layersight.storage.tables import write_table
+from layersight.study import Study
+
+ITEMS = pa.schema(
+    [
+        ("variant", pa.string()),
+        ("seed", pa.int32()),
+        ("direction", pa.string()),
+        ("sweep", pa.string()),
+        ("start", pa.int32()),
+        ("stop", pa.int32()),
+        ("connector", pa.string()),
+        ("benchmark", pa.string()),
+        ("item_id", pa.string()),
+        ("cluster", pa.string()),
+        ("score", pa.float64()),
+        ("logit_margin", pa.float64()),
+    ]
+)
+
+
+class IdentityError(Exception):
+    """A hybrid that must equal a model does not: the sweep's numbers would mean nothing."""
+
+
+def plan(study: Study, layers: int) -> list[tuple[str, Hybrid]]:
+    """Return the hybrids of a sweep with the name of the sweep each belongs to.
+
+    Besides the study's windows: `reference` rows, the target itself (nothing patched) and the donor
+    itself (everything patched), and `connector` rows, the donor's connector with none and with all
+    of its blocks.
+    """
+    hybrids = [
+        ("reference", Hybrid(0, 0)),
+        ("reference", Hybrid(0, layers, "donor", "donor")),
+        ("connector", Hybrid(0, 0, "donor")),
+        ("connector", Hybrid(0, layers, "donor")),
+    ]
+    for sweep in study.patching.sweeps:
+        for start, stop in windows(sweep.kind, layers, sweep.stride, sweep.width):
+            hybrids.append((sweep.kind, Hybrid(start, stop)))
+    return list(dict.fromkeys(hybrids))
+
+
+def run_sweep(
+    study: Study, aligned: Subject, tuned: Subject, *, benchmark: Path, features: Path, out: Path
+) -> None:
+    """Score every hybrid on the study's patching items and write one row per hybrid and item.
+
+    The first batch of every direction checks both identities to the last bit: patching nothing
+    gives the target's logits, patching everything the donor's.
+
+    Raises:
+        IdentityError: one of the identities does not hold.
+    """
+    watch = Stopwatch()
+    store = FeatureStore.load(features)
+    questions = load_questions(
+        study,
+        benchmark,
+        aligned,
+        store.tokens,
+        split=study.patching.split,
+        limit=study.patching.items,
+    )
+    choices = [first_tokens(item["choices"], aligned) for item in questions.items]
+    layers = len(decoder_blocks(aligned.model.language_model))
+    planned = plan(study, layers)
+    hybrids = [hybrid for _, hybrid in planned]
+    variant, seed = variant_and_seed(tuned.name)
+    rows: list[dict[str, Any]] = []
+    total = len(questions.items) * len(study.patching.directions)
+    with Progress(total, f"patching {tuned.name}, {len(planned)} hybrids: item") as progress:
+        for direction in study.patching.directions:
+            target, donor = (
+                (aligned.model, tuned.model)
+                if direction == "tuned_into_base"
+                else (tuned.model, aligned.model)
+            )
+            checked = False
+            for chosen, on_cpu in questions.batches(
+                store,
+                batch_size=study.evaluation.batch_size,
+                pad_token=int(aligned.tokenizer.pad_token_id),
+            ):
+                batch = on_cpu.to(target.device)
+                logits = run_hybrids(target, donor, batch, hybrids)
+                if not checked:
+                    check_identities(target, donor, batch, logits[0], logits[1])
+                    checked = True
+                items = [questions.items[i] for i in chosen]
+                correct = [item["choices"].index(item["answer"]) for item in items]
+                for (sweep, hybrid), output in zip(planned, logits, strict=True):
+                    picked, margins = choice_margins(output, [choices[i] for i in chosen], correct)
+                    for item, right, choice, margin in zip(
+                        items, correct, picked, margins, strict=True
+                    ):
+                        rows.append(
+                            {
+                                "variant": variant,
+                                "seed": seed,
+                                "direction": direction,
+                                "sweep": sweep,
+                                "start": hybrid.start,
+                                "stop": hybrid.stop,
+                                "connector": hybrid.connector,
+                                "benchmark": study.patching.benchmark,
+                                "item_id": item["item_id"],
+                                "cluster": item["cluster"],
+                                "score": float(choice == right),
+                                "logit_margin": margin,
+                            }
+                        )
+                progress.advance(len(chosen))
+    write_table(out, rows, ITEMS)
+    write_manifest(
+        out.with_name("manifest.json"),
+        settings={**study.patching.model_dump(), "evaluation": evaluation_spec(study)},
+        seed=None,
+        device=str(aligned.model.device),
+        stopwatch=watch,
+        inputs=[benchmark, features],
+        evaluation=evaluation_digest(study),
+        identities="exact",
+        items=len(questions.items),
+        hybrids=len(planned),
+        block_runs_of_the_prefix_tree=block_runs(hybrids, layers),
+        block_runs_one_by_one=len(hybrids) * layers,
+    )
+
+
+def check_identities(
+    target: VisionLanguageModel,
+    donor: VisionLanguageModel,
+    batch: Batch,
+    nothing: torch.Tensor,
+    everything: torch.Tensor,
+) -> None:
+    """Compare the two reference hybrids with the models' own forward passes, bit for bit.
+
+    Raises:
+        IdentityError: they differ.
+    """
+    with torch.inference_mode():
+        for what, hybrid, model in (("nothing", nothing, target), ("everything", everything, donor)):
+            own = model.last_logits(batch)
+            if not torch.equal(hybrid, own):
+                raise IdentityError(
+                    f"patching {what} changes the logits by up to "
+                    f"{(hybrid - own).abs().max().item():.3g}"
+                )

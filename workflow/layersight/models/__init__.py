@@ -1,0 +1,1 @@
+"""Vision encoders, connectors, language models, and the assembled vision-language model."""

@@ -1,0 +1,127 @@
+"""Base language models: converted from packages, made at random for tests, loaded from folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from layersight.errors import AssetError
+from layersight.storage.atomic import atomic_folder
+from layersight.study import RandomLanguageModel
+
+_CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+
+def convert_gguf(source: Path, folder: Path) -> None:
+    """Convert a packaged GGUF model to a Hugging Face folder of float32 safetensors, atomically.
+
+    transformers de-quantises on loading but cannot save such a model, so that the weights move
+    into a new model of the same configuration.
+
+    Raises:
+        AssetError: the file is missing or no Llama model.
+    """
+    if not source.is_file():
+        raise AssetError(f"{source}: no such file in the unpacked package")
+    loaded = AutoModelForCausalLM.from_pretrained(
+        source.parent, gguf_file=source.name, dtype=torch.float32
+    )
+    if loaded.config.model_type != "llama":
+        raise AssetError(f"{source}: holds a {loaded.config.model_type} model, expected llama")
+    settings = loaded.config.to_dict()
+    for key in ("quantization_config", "architectures", "_name_or_path"):
+        settings.pop(key, None)
+    clean = LlamaForCausalLM(LlamaConfig(**settings))
+    clean.load_state_dict(loaded.state_dict())
+    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    with atomic_folder(folder) as beside:
+        clean.save_pretrained(beside)
+        tokenizer.save_pretrained(beside)
+
+
+def make_random(
+    settings: RandomLanguageModel, texts: Iterable[str], seed: int, folder: Path
+) -> None:
+    """Write a tiny Llama with random weights, and a tokenizer trained on the study's own texts.
+
+    For tests only: nothing that it computes means anything.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=600,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator(texts, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        unk_token=special[0],
+        bos_token=special[1],
+        eos_token=special[2],
+        pad_token=special[2],
+    )
+    tokenizer.chat_template = _CHAT_TEMPLATE
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=settings.width,
+            intermediate_size=settings.intermediate,
+            num_hidden_layers=settings.layers,
+            num_attention_heads=settings.heads,
+            num_key_value_heads=settings.heads,
+            max_position_embeddings=512,
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            # Larger than the usual 0.02: a tiny model would otherwise be almost linear.
+            initializer_range=0.2,
+        )
+    )
+    with atomic_folder(folder) as beside:
+        model.save_pretrained(beside)
+        tokenizer.save_pretrained(beside)
+
+
+def load_language_model(
+    folder: Path, *, dtype: torch.dtype, attention: str = "sdpa"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a language model and its tokenizer from a local folder, in evaluation mode.
+
+    Raises:
+        AssetError: the folder does not hold a model that transformers can load from safetensors.
+    """
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation=attention,
+            use_safetensors=True,
+            local_files_only=True,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise AssetError(f"{folder}: no loadable language model ({error})") from None
+    return model.eval(), tokenizer

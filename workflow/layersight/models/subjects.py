@@ -1,0 +1,76 @@
+"""Subjects: the models that a study measures, `base`, `aligned` and `<variant>/seed-<s>`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from layersight.errors import UserError
+from layersight.models.deltas import apply_delta, load_connector
+from layersight.models.language import load_language_model
+from layersight.models.vlm import VisionLanguageModel
+from layersight.study import Study
+
+
+@dataclass
+class Subject:
+    """A model that is measured, ready to run, without gradients."""
+
+    name: str
+    model: VisionLanguageModel
+    tokenizer: PreTrainedTokenizerBase
+
+
+def variant_and_seed(subject: str) -> tuple[str, int]:
+    """Split a subject's name; `base` and `aligned` have the seed -1."""
+    name, _, seed = subject.partition("/seed-")
+    return name, int(seed) if seed else -1
+
+
+def torch_device(study: Study) -> torch.device:
+    """Return the device that the study asks for.
+
+    Raises:
+        UserError: a GPU is asked for and there is none.
+    """
+    wanted = study.compute.device
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UserError("compute.device: cuda is asked for, but torch sees no GPU")
+    return torch.device(wanted)
+
+
+def torch_dtype(study: Study) -> torch.dtype:
+    """Return the weights' type that the study asks for."""
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[study.compute.precision]
+
+
+def limit_threads(study: Study) -> None:
+    """Make numeric code use as many threads as the study says: thread counts change last bits."""
+    torch.set_num_threads(study.compute.threads)
+
+
+def load_subject(
+    study: Study, name: str, *, language_model: Path, stage: Path | None
+) -> Subject:
+    """Load a subject in evaluation mode, frozen, on the study's device.
+
+    Args:
+        study: the study.
+        name: the subject's name.
+        language_model: folder of the base LLM.
+        stage: folder of stage 1 (`aligned`) or of stage 2 (a variant); None for `base`.
+    """
+    limit_threads(study)
+    base, tokenizer = load_language_model(
+        language_model, dtype=torch_dtype(study), attention=study.evaluation.attention
+    )
+    tuned = base if stage is None else apply_delta(base, stage)
+    connector = None if stage is None else load_connector(stage)
+    model = VisionLanguageModel(tuned, connector)
+    model.requires_grad_(False)
+    return Subject(name, model.to(torch_device(study)).eval(), tokenizer)

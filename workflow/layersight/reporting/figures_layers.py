@@ -1,0 +1,92 @@
+"""Curves over layers: what all figures with a layer axis share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from layersight.reporting.lineup import PROBE_WORDS, STREAM_WORDS, Lineup, over_seeds
+from layersight.reporting.style import handle
+
+
+def probe_streams(frame: pd.DataFrame, *, last: bool) -> list[tuple[str, str]]:
+    """Return the pairs of probe set and stream in a frame, probe sets in a fixed order.
+
+    Args:
+        frame: with the columns `probe` and `stream`.
+        last: the last prompt token if true, the means over tokens if false.
+    """
+    pairs = set(zip(frame["probe"], frame["stream"], strict=True))
+    return [
+        (probe, stream)
+        for probe in PROBE_WORDS
+        for stream in STREAM_WORDS
+        if (probe, stream) in pairs and (stream == "last") == last
+    ]
+
+
+def panel_title(probe: str, stream: str) -> str:
+    """Name of a panel that shows one stream of one probe set."""
+    if stream == "last":
+        return PROBE_WORDS[probe]
+    return f"{PROBE_WORDS[probe]}, {STREAM_WORDS[stream]}"
+
+
+def curves(
+    ax: Axes,
+    frame: pd.DataFrame,
+    lineup: Lineup,
+    *,
+    x: str = "layer",
+    value: str = "value",
+    low: str = "low",
+    high: str = "high",
+    band: bool = True,
+    **line: Any,
+) -> None:
+    """Draw one line with its band for every variant, `aligned` and `base`.
+
+    Args:
+        ax: where to draw.
+        frame: one row per subject and `x`; NaN leaves a gap.
+        lineup: order, looks and seeds.
+        x: column of the abscissa.
+        value: column of the ordinate.
+        low: column of the band's lower end.
+        high: column of the band's upper end.
+        band: whether to draw the band.
+        line: settings that override the look's.
+    """
+    table = over_seeds(frame, [x], value, low, high)
+    for name in lineup.present(table):
+        rows = table[table["variant"] == name].sort_values(x)
+        look = lineup.looks[name]
+        settings: dict[str, Any] = {
+            "color": look.color,
+            "linestyle": look.linestyle,
+            "marker": look.marker,
+            "markevery": max(1, len(rows) // 8),
+        } | line
+        ax.plot(rows[x], rows["value"], **settings)
+        if band:
+            ax.fill_between(
+                rows[x], rows["low"], rows["high"], color=look.color, alpha=0.18, linewidth=0
+            )
+
+
+def subject_handles(names: Sequence[str], lineup: Lineup, *, line: bool = True) -> list[Any]:
+    """Legend entries of subjects."""
+    return [handle(lineup.looks[name], name, line=line) for name in names]
+
+
+def say_if_empty(ax: Axes, frame: pd.DataFrame, value: str = "value") -> None:
+    """Write into an axis that nothing is defined, where that is so."""
+    if frame[value].notna().sum() == 0:
+        ax.text(
+            0.5, 0.5, "not defined", transform=ax.transAxes, ha="center", va="center",
+            color="#555555",
+        )  # fmt: skip
+        ax.set_yticks([])

@@ -1,0 +1,167 @@
+"""The subjects of a study as figures, sentences and tables show them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import pandas as pd
+
+from layersight.reporting.style import Look, looks
+from layersight.study import Study
+
+PROBE_WORDS = {
+    "visual_questions": "visual questions",
+    "text_questions": "text questions",
+    "pair_images": "pictures",
+    "pair_texts": "names",
+}
+STREAM_WORDS = {
+    "last": "last prompt token",
+    "image_mean": "mean of image tokens",
+    "text_mean": "mean of text tokens",
+}
+BENCHMARK_WORDS = {
+    "kind_image": "kind of thing, from the picture",
+    "kind_text": "kind of thing, from the name alone",
+    "presence": "is it in the picture? yes or no",
+    "naming": "name what the picture shows",
+}
+SPLIT_WORDS = {
+    "seen_style": "seen style",
+    "unseen_style": "unseen style",
+    "seen_concept": "seen concepts",
+    "unseen_concept": "unseen concepts",
+}
+BRIEF_METRICS = ("accuracy", "exact_match", "cider")
+MAIN_METRIC = {
+    "kind_image": "accuracy",
+    "kind_text": "accuracy",
+    "presence": "accuracy",
+    "naming": "exact_match",
+}
+
+
+@dataclass(frozen=True)
+class Lineup:
+    """What every figure needs to know besides its table.
+
+    Attributes:
+        variants: in the study's order, which fixes their looks.
+        seeds: repetitions of each variant.
+        ranges: variant to the blocks [a, b) it was allowed to change; absent when all.
+        level: level of the intervals.
+    """
+
+    variants: tuple[str, ...]
+    seeds: int = 1
+    ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
+    level: float = 0.95
+
+    @classmethod
+    def of(cls, study: Study) -> Lineup:
+        """Return the lineup of a study."""
+        return cls(
+            variants=tuple(study.variants),
+            seeds=study.seeds,
+            ranges={
+                name: variant.layers
+                for name, variant in study.variants.items()
+                if variant.layers is not None
+            },
+            level=study.statistics.level,
+        )
+
+    @cached_property
+    def looks(self) -> dict[str, Look]:
+        """Look of every subject; variants stand for all of their seeds."""
+        return looks(self.variants)
+
+    @property
+    def order(self) -> list[str]:
+        """`base`, `aligned` and the variants."""
+        return ["base", "aligned", *self.variants]
+
+    def present(self, frame: pd.DataFrame) -> list[str]:
+        """Return which of them have rows in a frame with the column `variant`, in order."""
+        found = set(frame["variant"])
+        return [name for name in self.order if name in found]
+
+    @property
+    def band(self) -> str:
+        """What the interval beside a number is, in words."""
+        if self.seeds > 1:
+            return f"range over {self.seeds} seeds"
+        return f"{100 * self.level:g} % interval"
+
+    def band_of(self, variant: str) -> str:
+        """What the interval of one subject's number is: only variants are repeated over seeds."""
+        return self.band if variant in self.variants else f"{100 * self.level:g} % interval"
+
+    @property
+    def bands(self) -> str:
+        """What `band` is called in the plural."""
+        return "ranges" if self.seeds > 1 else "intervals"
+
+    @property
+    def reading(self) -> str:
+        """How lines and bands of all figures are to be read, one sentence."""
+        if self.seeds > 1:
+            return (
+                f"Lines and dots are means over {self.seeds} seeds and the bands run from the "
+                "smallest to the largest seed; base and aligned exist once and keep the "
+                f"{100 * self.level:g} % interval of their own sample."
+            )
+        return (
+            f"One seed: the bands are {100 * self.level:g} % intervals over inputs and say nothing "
+            "about how much another seed would differ."
+        )
+
+
+def variant_of(subject: str) -> str:
+    """Return the variant of a subject's name; `base` and `aligned` are their own."""
+    return subject.partition("/seed-")[0]
+
+
+def over_seeds(
+    frame: pd.DataFrame,
+    by: Sequence[str],
+    value: str = "value",
+    low: str = "low",
+    high: str = "high",
+) -> pd.DataFrame:
+    """Mean over the seeds of each variant, with the range over seeds as its band.
+
+    Where there is one seed the row's own interval is kept.
+
+    Args:
+        frame: with `subject` or `variant`, the columns `by`, `n`, and the three named.
+        by: what a row is about, besides the subject.
+        value: column of the numbers.
+        low: column of the lower ends.
+        high: column of the upper ends.
+
+    Returns:
+        Columns `variant`, those of `by`, `value`, `low`, `high`, `n` (the smallest) and `seeds`.
+        A variant with a missing number in one seed has none.
+    """
+    data = frame.copy()
+    if "subject" in data.columns:
+        data["variant"] = data["subject"].map(variant_of)
+    rows = []
+    keys = ["variant", *by]
+    for key, group in data.groupby(keys, sort=False, dropna=False):
+        numbers = group[value].to_numpy(dtype=float)
+        several = len(numbers) > 1
+        rows.append(
+            dict(zip(keys, key, strict=True))
+            | {
+                "value": float(numbers.mean()),
+                "low": float(numbers.min() if several else group[low].iloc[0]),
+                "high": float(numbers.max() if several else group[high].iloc[0]),
+                "n": int(group["n"].min()),
+                "seeds": len(numbers),
+            }
+        )
+    return pd.DataFrame(rows, columns=[*keys, "value", "low", "high", "n", "seeds"])

@@ -1,0 +1,210 @@
+"""The figures of a study as files, and its report as one page that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from layersight import artefacts
+from layersight.errors import DataError
+from layersight.reporting import provenance_pages
+from layersight.reporting.catalogue import FIGURES
+from layersight.reporting.dag import dag_svg as draw_dag
+from layersight.reporting.dag import study_graph
+from layersight.reporting.figures_scores import whole
+from layersight.reporting.lineup import BENCHMARK_WORDS, BRIEF_METRICS, SPLIT_WORDS, Lineup
+from layersight.reporting.pages import Page, interval_page, page
+from layersight.reporting.style import save
+from layersight.reporting.wording import sentences_of
+from layersight.storage.atomic import atomic_file, atomic_folder
+from layersight.storage.tables import read_frame
+from layersight.study import Study
+
+SENTENCES = "sentences.json"
+# Whose first sentence says what was found; the second ones qualify it, so they come along.
+FINDINGS = ("scores", "differences", "recovery_cumulative", "recovery_sliding", "change")
+FINDINGS_BY_FIRST = ("overlap_tuned", "intrinsic_dimension", "overlap_modalities")
+CAPTIONS = {
+    "scores": "Scores: one row per subject, benchmark, split, condition and metric.",
+    "differences": "Paired differences to aligned, on the same items.",
+    "recovery": "Score and recovery of every patched model.",
+    "intrinsic_dimension": "Intrinsic dimension per estimator and neighbour ranks n1, n2.",
+    "cross_modal": "Agreement of picture and words.",
+    "change": "Change of representations against the reference.",
+    "weight_change": "Frobenius norm of the change of every block's weights.",
+    "training": "Every optimiser step.",
+}
+
+
+def build_figures(study: Study, *, tables: Mapping[str, Path], out: Path) -> None:
+    """Draw every figure of a study and write its two sentences.
+
+    Figures for which the tables hold no rows (a sweep or stream that the study leaves out) are left
+    out.
+
+    Args:
+        study: the study.
+        tables: name of the table (a key of `artefacts.TABLES`) to its file.
+        out: folder that appears whole, with `<name>.png`, `<name>.pdf` and `sentences.json`
+            (figure to its two sentences, in the report's order).
+
+    Raises:
+        DataError: a table is missing.
+    """
+    lineup = Lineup.of(study)
+    frames = _read(tables, sorted({name for entry in FIGURES for name in entry.tables}))
+    said: dict[str, list[str]] = {}
+    with atomic_folder(out) as beside:
+        for entry in FIGURES:
+            chosen = [frames[name] for name in entry.tables]
+            if not entry.applies(chosen[0]):
+                continue
+            save(entry.draw(*chosen, lineup), beside, entry.name)
+            said[entry.name] = sentences_of(entry.say(*chosen, lineup))
+        text = json.dumps(said, indent=2, ensure_ascii=False) + "\n"
+        (beside / SENTENCES).write_text(text, encoding="utf-8")
+
+
+def build_report(
+    study: Study,
+    *,
+    tables: Mapping[str, Path],
+    figures: Path,
+    dag_svg: str | None = None,
+    manifests: Mapping[str, Path],
+    timings: Mapping[str, Path],
+    out: Path,
+) -> None:
+    """Write the report of a study as one self-contained HTML file.
+
+    Args:
+        study: the study.
+        tables: name of the table to its file; besides those of `artefacts.TABLES`, `concepts` may
+            be given, from which the data are counted.
+        figures: folder written by `build_figures`.
+        dag_svg: drawing of the steps, as `reporting.dag.dag_svg` writes it; None draws the stages
+            of the study. It is placed in the page as it is.
+        manifests: step to its `manifest.json`.
+        timings: step to its Snakemake benchmark file.
+        out: the HTML file.
+
+    Raises:
+        DataError: a table or the figures are missing.
+    """
+    lineup = Lineup.of(study)
+    frames = _read(tables, list(artefacts.TABLES))
+    said = _sentences(figures)
+    environment = Environment(
+        loader=PackageLoader("layersight.reporting"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    if dag_svg is None:
+        stages, edges = study_graph(study)
+        dag_svg = draw_dag(stages, edges, title=f"Steps of the study {study.name}")
+    html = environment.get_template("report.html.j2").render(
+        study=study,
+        findings=_findings(said),
+        reading=lineup.reading,
+        figures=[
+            {
+                "name": entry.name,
+                "title": entry.title,
+                "sentences": said[entry.name],
+                "image": _data_uri(figures / f"{entry.name}.png"),
+            }
+            for entry in FIGURES
+            if entry.name in said
+        ],
+        score_page=interval_page(
+            "scores",
+            f"Scores with {lineup.bands} in brackets, beside chance and the majority answer.",
+            _brief(frames["scores"]),
+            lineup=lineup,
+            by=["benchmark", "split", "metric"],
+            extra=["chance", "majority"],
+        ),
+        difference_page=interval_page(
+            "differences",
+            f"Differences to aligned on the same items, with {lineup.bands} in brackets.",
+            _brief(frames["differences"]),
+            lineup=lineup,
+            by=["benchmark", "split", "metric"],
+        ),
+        pages=[_table(study, name, frames[name]) for name in artefacts.TABLES],
+        concept_page=_concepts(study, tables),
+        model_page=provenance_pages.models(study),
+        limits=provenance_pages.limits(study),
+        dag=Markup(dag_svg),  # noqa: S704 - a drawing, not text of users
+        machine_page=provenance_pages.machines(manifests),
+        timing_page=provenance_pages.times(timings),
+        manifest_page=provenance_pages.steps(manifests),
+        version_page=provenance_pages.versions(manifests),
+        settings=yaml.safe_dump(
+            study.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
+        ),
+    )
+    with atomic_file(out) as beside:
+        beside.write_text(html, encoding="utf-8")
+
+
+def _read(tables: Mapping[str, Path], names: list[str]) -> dict[str, pd.DataFrame]:
+    missing = [name for name in names if name not in tables]
+    if missing:
+        raise DataError(f"the report needs the tables {', '.join(missing)}, which are not given")
+    return {name: read_frame(tables[name]) for name in names}
+
+
+def _sentences(figures: Path) -> dict[str, list[str]]:
+    path = figures / SENTENCES
+    if not path.is_file():
+        raise DataError(f"{path}: not there; draw the figures first")
+    said: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))
+    return said
+
+
+def _findings(said: Mapping[str, list[str]]) -> list[str]:
+    full = [" ".join(said[name]) for name in FINDINGS if name in said]
+    return full + [said[name][0] for name in FINDINGS_BY_FIRST if name in said]
+
+
+def _data_uri(path: Path) -> str:
+    if not path.is_file():
+        raise DataError(f"{path}: the figure is not there; draw the figures again")
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def _table(study: Study, name: str, frame: pd.DataFrame) -> Page:
+    source = f"{artefacts.RESULTS.format(study=study.name)}/{artefacts.TABLES[name]}"
+    return page(name, CAPTIONS[name], frame, source)
+
+
+def _brief(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows that stand at the head of the report: one or two metrics of every benchmark."""
+    rows = whole(frame)
+    rows = rows[rows["metric"].isin(BRIEF_METRICS)]
+    orders = {"benchmark": list(BENCHMARK_WORDS), "split": list(SPLIT_WORDS)}
+    return rows.sort_values(
+        ["benchmark", "split"],
+        key=lambda column: column.map(orders[str(column.name)].index),
+        kind="stable",
+    )
+
+
+def _concepts(study: Study, tables: Mapping[str, Path]) -> Page | None:
+    if "concepts" not in tables:
+        return None
+    frame = read_frame(tables["concepts"])
+    counts = frame.groupby("kind").agg(
+        concepts=("unseen", "size"), held_out=("unseen", "sum"), subgroups=("subgroup", "nunique")
+    )
+    counts = counts.reindex([kind for kind in study.concepts.kinds if kind in counts.index])
+    counts["trained"] = counts["concepts"] - counts["held_out"]
+    counts.loc["all"] = counts.sum()
+    return page("concepts", "Concepts per kind.", counts.astype(int).reset_index())

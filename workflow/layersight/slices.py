@@ -1,0 +1,63 @@
+"""The slice of a study that a step reads: all that its job is given.
+
+A slice is plain data that Snakemake compares between runs, so a step reruns when, and only when,
+something that it can read has changed. Reading anything else raises an `AttributeError`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+from pydantic import BaseModel, TypeAdapter
+
+from layersight.study import Study
+
+
+def take(study: Study, *paths: str) -> dict[str, Any]:
+    """Return the named parts of a study as nested plain data.
+
+    Args:
+        study: the whole study.
+        paths: dotted keys such as `seed`, `align`, `tuning.steps` or `variants.full`.
+
+    Raises:
+        KeyError: a path that the study does not have.
+    """
+    whole = study.model_dump(mode="json")
+    result: dict[str, Any] = {}
+    for path in paths:
+        source: Any = whole
+        target = result
+        # A variant's name may hold dots: it is the whole rest of its path.
+        parts = path.split(".", 1) if path.startswith("variants.") else path.split(".")
+        for part in parts[:-1]:
+            source = source[part]
+            target = target.setdefault(part, {})
+        target[parts[-1]] = source[parts[-1]]
+    return result
+
+
+def restore(data: Mapping[str, Any]) -> Study:
+    """Return a study that has only the parts of a slice."""
+    return cast(Study, _partial(Study, data))
+
+
+def _partial(model: type[BaseModel], data: Mapping[str, Any]) -> BaseModel:
+    values: dict[str, Any] = {}
+    for name, value in data.items():
+        field = model.model_fields[name]
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            values[name] = _partial(annotation, value)
+        else:
+            adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+            values[name] = adapter.validate_json(json.dumps(value))
+    partial = model.__new__(model)
+    # Not `model_construct`: it would fill absent parts with their defaults.
+    object.__setattr__(partial, "__dict__", values)
+    object.__setattr__(partial, "__pydantic_fields_set__", set(values))
+    object.__setattr__(partial, "__pydantic_extra__", None)
+    object.__setattr__(partial, "__pydantic_private__", None)
+    return partial

@@ -1,0 +1,195 @@
+"""Stage 1 (feature alignment) and stage 2 (visual instruction tuning), from files to files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from layersight.data.batch import Batch
+from layersight.data.collation import collate
+from layersight.data.conversation import Tokens
+from layersight.data.features import FeatureStore
+from layersight.data.rows import tokenized_rows
+from layersight.errors import DataError
+from layersight.models.connectors import Connector
+from layersight.models.deltas import load_connector, save_connector, save_delta
+from layersight.models.language import load_language_model
+from layersight.models.subjects import limit_threads, torch_device, torch_dtype
+from layersight.models.vlm import VisionLanguageModel
+from layersight.seeds import derive_seed
+from layersight.storage.atomic import atomic_folder
+from layersight.storage.manifest import Stopwatch, write_manifest
+from layersight.storage.tables import write_table
+from layersight.study import Optimisation, Study
+from layersight.tuning import methods
+from layersight.tuning.batching import batch_order
+from layersight.tuning.trainer import Record, train
+
+TRAINING = pa.schema(
+    [
+        ("subject", pa.string()),
+        ("step", pa.int32()),
+        ("loss", pa.float64()),
+        ("learning_rate", pa.float64()),
+        ("connector_learning_rate", pa.float64()),
+        ("gradient_norm", pa.float64()),
+        ("tokens", pa.int32()),
+        ("answer_tokens", pa.int32()),
+        ("seconds", pa.float64()),
+    ]
+)
+LOG = "training.parquet"
+
+
+def align(
+    study: Study, *, language_model: Path, conversations: Path, features: Path, out: Path
+) -> None:
+    """Stage 1: only the connector learns, from pictures and their captions.
+
+    Writes `connector.safetensors`, `training.parquet` and `manifest.json` into the folder `out`.
+    """
+    watch = Stopwatch()
+    limit_threads(study)
+    seed = derive_seed(study.seed, "models/aligned")
+    torch.manual_seed(seed)
+    base, tokenizer = load_language_model(language_model, dtype=torch_dtype(study))
+    base.requires_grad_(False)
+    store = FeatureStore.load(features)
+    rows, images = tokenized_rows(study, conversations, tokenizer, store.tokens)
+    connector = Connector(store.channels, base.config.hidden_size)
+    connector.fit_statistics(store.take(sorted({image for image in images if image is not None})))
+    model = VisionLanguageModel(base, connector)
+    _run(
+        study, model, rows, images, store, tokenizer, study.align,
+        subject="aligned",
+        language_rate=study.align.learning_rate,
+        connector_rate=study.align.learning_rate,
+        order_seed=seed,
+        watch=watch,
+        settings={"align": study.align.model_dump(), "backbone": study.backbone.model_dump()},
+        inputs=[conversations, features],
+        out=out,
+    )  # fmt: skip
+
+
+def tune(
+    study: Study,
+    *,
+    variant: str,
+    seed: int,
+    language_model: Path,
+    aligned: Path,
+    conversations: Path,
+    features: Path,
+    out: Path,
+) -> None:
+    """Stage 2: the variant's method and the connector learn, from instruction conversations.
+
+    All variants of one seed see the same conversations in the same order. Writes the delta, the
+    connector, `training.parquet` and `manifest.json` into the folder `out`.
+    """
+    watch = Stopwatch()
+    limit_threads(study)
+    settings = study.variants[variant]
+    subject = f"{variant}/seed-{seed}"
+    derived = derive_seed(study.seed, f"models/{subject}")
+    torch.manual_seed(derived)
+    base, tokenizer = load_language_model(language_model, dtype=torch_dtype(study))
+    store = FeatureStore.load(features)
+    rows, images = tokenized_rows(study, conversations, tokenizer, store.tokens)
+    method = methods.method(settings.method)
+    options = method.Options.model_validate_json(json.dumps(settings.options))
+    tuned = method.apply(base, options, settings.layers)
+    connector = load_connector(aligned)
+    connector.requires_grad_(True)
+    model = VisionLanguageModel(tuned, connector)
+    language_rate = settings.learning_rate or study.tuning.learning_rate
+    connector_rate = (
+        settings.connector_learning_rate or study.tuning.connector_learning_rate or language_rate
+    )
+    _run(
+        study, model, rows, images, store, tokenizer, study.tuning,
+        subject=subject,
+        language_rate=language_rate,
+        connector_rate=connector_rate,
+        order_seed=derive_seed(study.seed, f"order of stage 2, seed {seed}"),
+        watch=watch,
+        settings={"variant": settings.model_dump(), "tuning": study.tuning.model_dump()},
+        inputs=[conversations, features, aligned / "connector.safetensors"],
+        out=out,
+    )  # fmt: skip
+
+
+def _run(
+    study: Study,
+    model: VisionLanguageModel,
+    rows: list[Tokens],
+    images: list[str | None],
+    store: FeatureStore,
+    tokenizer: PreTrainedTokenizerBase,
+    optimisation: Optimisation,
+    *,
+    subject: str,
+    language_rate: float,
+    connector_rate: float,
+    order_seed: int,
+    watch: Stopwatch,
+    settings: dict[str, object],
+    inputs: list[Path],
+    out: Path,
+) -> None:
+    needed = optimisation.steps * optimisation.batch_size
+    if len(rows) != needed:
+        raise DataError(f"{inputs[0]}: has {len(rows)} rows, {subject} needs {needed}")
+    device = torch_device(study)
+    model.to(device)
+    order = batch_order([len(row.input_ids) for row in rows], optimisation.batch_size, order_seed)
+
+    def batches() -> Iterator[Batch]:
+        for chosen in order:
+            yield collate(
+                [rows[i] for i in chosen],
+                [images[i] for i in chosen],
+                store,
+                padding="right",
+                pad_token=int(tokenizer.pad_token_id),
+                labels=True,
+            )
+
+    trainable = sum(p.numel() for p in model.language_model.parameters() if p.requires_grad)
+    records = train(
+        model,
+        batches(),
+        optimisation,
+        what=subject,
+        language_rate=language_rate,
+        connector_rate=connector_rate,
+        device=device,
+    )
+    connector = model.connector
+    if connector is None:
+        raise ValueError("training needs a connector")
+    with atomic_folder(out) as beside:
+        save_connector(connector, beside)
+        save_delta(model.language_model, beside)
+        write_table(beside / LOG, _log(subject, records), TRAINING)
+        write_manifest(
+            beside / "manifest.json",
+            settings=settings,
+            seed=order_seed,
+            device=str(device),
+            stopwatch=watch,
+            inputs=inputs,
+            trainable_language_model=trainable,
+            trainable_connector=sum(p.numel() for p in connector.parameters()),
+            tokens=sum(record.tokens for record in records),
+        )
+
+
+def _log(subject: str, records: Sequence[Record]) -> list[dict[str, object]]:
+    return [{"subject": subject, **vars(record)} for record in records]

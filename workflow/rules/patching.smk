@@ -1,0 +1,65 @@
+"""Patching: blocks of a tuned variant in the aligned backbone, and the other way round."""
+
+
+rule patching_sweep:
+    """Score every window of blocks in both directions, item by item."""
+    input:
+        language_model=language_model(),
+        aligned=results(artefacts.ALIGNED),
+        tuned=results(artefacts.SUBJECT_MODEL),
+        features=results(artefacts.FEATURES),
+        benchmark=results(artefacts.BENCHMARK).format(
+            benchmark=STUDY.patching.benchmark
+        ),
+    output:
+        results(artefacts.PATCHING),
+    log:
+        log_of("patching/{subject}"),
+    benchmark:
+        timing_of("patching/{subject}")
+    conda:
+        ENVIRONMENT
+    threads: STUDY.compute.threads
+    resources:
+        predicted_s=seconds(cost.patching(STUDY)),
+        runtime=minutes(cost.patching(STUDY)),
+        mem_mb=memory(cost.patching(STUDY)),
+        disk_mb=10,
+        gpu=1,
+    params:
+        study=take(
+            STUDY,
+            "seed",
+            "backbone.system_prompt",
+            "patching",
+            "benchmarks.max_new_tokens",
+            "evaluation",
+            "compute",
+        ),
+    message:
+        "Patching blocks between the aligned backbone and {wildcards.subject}"
+    script:
+        "../scripts/patching.py"
+
+
+rule recovery_table:
+    """Recovery of every window, with its interval."""
+    input:
+        expand(results(artefacts.PATCHING), subject=STUDY.tuned_subjects),
+    output:
+        results(artefacts.TABLES["recovery"]),
+    log:
+        log_of("recovery_table"),
+    benchmark:
+        timing_of("recovery_table")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **ROUTINE,
+    params:
+        study=take(STUDY, "seed", "statistics"),
+    message:
+        "Summarising recovery over windows"
+    script:
+        "../scripts/recovery.py"

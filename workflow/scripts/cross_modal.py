@@ -1,0 +1,16 @@
+"""Compare how one subject represents images and their words."""
+
+from pathlib import Path
+
+from running import job
+
+with job(snakemake) as study:
+    from layersight.geometry.stages import measure_cross_modal
+
+    measure_cross_modal(
+        study,
+        subject=snakemake.wildcards.subject,
+        activations=Path(snakemake.input.activations),
+        probe=Path(snakemake.input.probe),
+        out=Path(snakemake.output[0]),
+    )

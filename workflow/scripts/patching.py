@@ -1,0 +1,30 @@
+"""Patch blocks between the aligned backbone and one tuned subject."""
+
+from pathlib import Path
+
+from running import job
+
+with job(snakemake) as study:
+    from layersight.interventions.sweep import run_sweep
+    from layersight.models.subjects import load_subject
+
+    aligned, tuned = (
+        load_subject(
+            study,
+            name,
+            language_model=Path(snakemake.input.language_model),
+            stage=Path(folder),
+        )
+        for name, folder in (
+            ("aligned", snakemake.input.aligned),
+            (snakemake.wildcards.subject, snakemake.input.tuned),
+        )
+    )
+    run_sweep(
+        study,
+        aligned,
+        tuned,
+        benchmark=Path(snakemake.input.benchmark),
+        features=Path(snakemake.input.features),
+        out=Path(snakemake.output[0]),
+    )
