@@ -245,6 +245,8 @@ class Geometry(Strict):
     gride_range_max: Annotated[int, Field(ge=2)] = 64
     """Largest neighbour rank of GRIDE."""
     metric: Literal["euclidean", "cosine"] = "euclidean"
+    resamples: Annotated[int, Field(ge=100)] = 500
+    """Resamples behind the intervals of a layer (there are many layers)."""
 
 
 class Sweep(Strict):
@@ -314,7 +316,10 @@ class Statistics(Strict):
 class Compute(Strict):
     """What numeric code may use. Part of the result: thread counts change the last bits."""
 
-    threads: PositiveInt = 2
+    training_threads: PositiveInt = 2
+    """Threads of a training job."""
+    measuring_threads: PositiveInt = 1
+    """Threads of a job that only measures; several such jobs run side by side."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes a GPU where there is one."""
     precision: Literal["float32", "bfloat16"] = "float32"

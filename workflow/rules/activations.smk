@@ -18,7 +18,7 @@ rule capture_activations:
         timing_of("activations/{subject}")
     conda:
         ENVIRONMENT
-    threads: STUDY.compute.threads
+    threads: STUDY.compute.measuring_threads
     resources:
         predicted_s=seconds(cost.activations(STUDY)),
         runtime=minutes(cost.activations(STUDY)),

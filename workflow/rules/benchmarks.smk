@@ -18,7 +18,7 @@ rule score_items:
         timing_of("benchmarks/{subject}")
     conda:
         ENVIRONMENT
-    threads: STUDY.compute.threads
+    threads: STUDY.compute.measuring_threads
     resources:
         predicted_s=seconds(cost.benchmarks(STUDY)),
         runtime=minutes(cost.benchmarks(STUDY)),

@@ -38,7 +38,7 @@ rule make_images:
         timing_of("make_images")
     conda:
         ENVIRONMENT
-    threads: STUDY.compute.threads
+    threads: STUDY.compute.training_threads
     resources:
         predicted_s=30,
         runtime=minutes(cost.Cost(120, 0)),
@@ -46,7 +46,7 @@ rule make_images:
         disk_mb=500,
         gpu=0,
     params:
-        study=take(STUDY, "seed", "concepts", "compute.threads"),
+        study=take(STUDY, "seed", "concepts", "compute.training_threads"),
         cache=CACHE,
     message:
         "Drawing the pictures in all styles"
@@ -152,7 +152,7 @@ rule features:
         timing_of("features")
     conda:
         ENVIRONMENT
-    threads: STUDY.compute.threads
+    threads: STUDY.compute.training_threads
     resources:
         predicted_s=seconds(cost.features(STUDY, 1800)),
         runtime=minutes(cost.features(STUDY, 1800)),
@@ -165,7 +165,7 @@ rule features:
             "seed",
             "concepts.image_size",
             "backbone.vision_encoder",
-            "compute.threads",
+            "compute.training_threads",
             "compute.device",
         ),
     message:

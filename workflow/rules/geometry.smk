@@ -21,7 +21,7 @@ rule intrinsic_dimension:
         disk_mb=10,
         gpu=0,
     params:
-        study=take(STUDY, "activations.streams", "geometry", "statistics"),
+        study=take(STUDY, "activations.streams", "geometry", "statistics.level"),
         probes=lambda wildcards: probes_of(wildcards.subject),
     message:
         "Measuring the intrinsic dimension of {wildcards.subject}"
@@ -50,7 +50,7 @@ rule cross_modal:
         disk_mb=10,
         gpu=0,
     params:
-        study=take(STUDY, "seed", "activations.streams", "geometry", "statistics"),
+        study=take(STUDY, "seed", "activations.streams", "geometry", "statistics.level"),
     message:
         "Comparing images and words in {wildcards.subject}"
     script:
@@ -78,7 +78,7 @@ rule change:
         disk_mb=10,
         gpu=0,
     params:
-        study=take(STUDY, "seed", "activations.streams", "geometry", "statistics"),
+        study=take(STUDY, "seed", "activations.streams", "geometry", "statistics.level"),
         probes=list(PROBES),
     message:
         "Measuring the change of {wildcards.subject}"

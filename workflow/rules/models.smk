@@ -15,7 +15,7 @@ rule align:
         timing_of("align")
     conda:
         ENVIRONMENT
-    threads: STUDY.compute.threads
+    threads: STUDY.compute.training_threads
     resources:
         predicted_s=seconds(cost.align(STUDY)),
         runtime=minutes(cost.align(STUDY)),
@@ -45,7 +45,7 @@ rule tune:
         timing_of("tune/{variant}/seed-{seed}")
     conda:
         ENVIRONMENT
-    threads: STUDY.compute.threads
+    threads: STUDY.compute.training_threads
     resources:
         predicted_s=seconds(cost.tune(STUDY)),
         runtime=minutes(cost.tune(STUDY)),

@@ -19,7 +19,7 @@ rule patching_sweep:
         timing_of("patching/{subject}")
     conda:
         ENVIRONMENT
-    threads: STUDY.compute.threads
+    threads: STUDY.compute.measuring_threads
     resources:
         predicted_s=seconds(cost.patching(STUDY)),
         runtime=minutes(cost.patching(STUDY)),

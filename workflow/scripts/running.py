@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from layersight import plan  # noqa: E402
 from layersight.errors import UserError  # noqa: E402
+from layersight.memory import keep_freed_memory  # noqa: E402
 from layersight.slices import restore  # noqa: E402
 from layersight.study import Study  # noqa: E402
 
@@ -50,6 +51,7 @@ def job(snakemake: Any) -> Iterator[Study]:
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    keep_freed_memory()
     terminal = sys.stderr
     log = Path(snakemake.log[0])
     log.parent.mkdir(parents=True, exist_ok=True)

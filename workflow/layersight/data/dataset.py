@@ -78,7 +78,7 @@ def make_images(study: Study, concepts: Path, cache: Path, out: Path) -> None:
             colour, shape = concept.tags
             draw = partial(drawn_shape, colour, shape, style, size)
             pictures.append(Picture(concept.concept, style, draw))
-    write_table(out, picture_rows(pictures, study.compute.threads), IMAGES)
+    write_table(out, picture_rows(pictures, study.compute.training_threads), IMAGES)
 
 
 def make_conversations(study: Study, concepts: Path, align_out: Path, instruct_out: Path) -> None:

@@ -83,7 +83,7 @@ def settings_of(study: Study) -> GeometrySettings:
         two_nn_fraction=study.geometry.two_nn_fraction,
         gride_range_max=study.geometry.gride_range_max,
         metric=study.geometry.metric,
-        resamples=study.statistics.resamples,
+        resamples=study.geometry.resamples,
         level=study.statistics.level,
     )
 

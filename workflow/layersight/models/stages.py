@@ -33,7 +33,7 @@ def compute_features(study: Study, *, images: Path, weights: Path | None, out: P
         weights: packaged weights; None for random ones (tests).
         out: safetensors file.
     """
-    limit_threads(study)
+    limit_threads(study.compute.training_threads)
     torch.manual_seed(derive_seed(study.seed, "vision encoder"))
     model = load_efficientnet_lite0(weights)
     table = read_table(images).select(["image_id", "image"])

@@ -49,9 +49,9 @@ def torch_dtype(study: Study) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[study.compute.precision]
 
 
-def limit_threads(study: Study) -> None:
-    """Make numeric code use as many threads as the study says: thread counts change last bits."""
-    torch.set_num_threads(study.compute.threads)
+def limit_threads(threads: int) -> None:
+    """Make torch use as many threads as the study says: thread counts change the last bits."""
+    torch.set_num_threads(threads)
 
 
 def load_subject(
@@ -65,7 +65,7 @@ def load_subject(
         language_model: folder of the base LLM.
         stage: folder of stage 1 (`aligned`) or of stage 2 (a variant); None for `base`.
     """
-    limit_threads(study)
+    limit_threads(study.compute.measuring_threads)
     base, tokenizer = load_language_model(
         language_model, dtype=torch_dtype(study), attention=study.evaluation.attention
     )

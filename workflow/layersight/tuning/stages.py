@@ -54,7 +54,7 @@ def align(
     Writes `connector.safetensors`, `training.parquet` and `manifest.json` into the folder `out`.
     """
     watch = Stopwatch()
-    limit_threads(study)
+    limit_threads(study.compute.training_threads)
     seed = derive_seed(study.seed, "models/aligned")
     torch.manual_seed(seed)
     base, tokenizer = load_language_model(language_model, dtype=torch_dtype(study))
@@ -94,7 +94,7 @@ def tune(
     connector, `training.parquet` and `manifest.json` into the folder `out`.
     """
     watch = Stopwatch()
-    limit_threads(study)
+    limit_threads(study.compute.training_threads)
     settings = study.variants[variant]
     subject = f"{variant}/seed-{seed}"
     derived = derive_seed(study.seed, f"models/{subject}")
