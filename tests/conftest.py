@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from layersight.data.conversation import tokenize
+
 from layersight.data.collation import collate
+from layersight.data.conversation import tokenize
 from layersight.data.features import FeatureStore
 from layersight.models.connectors import Connector
 from layersight.models.language import load_language_model, make_random

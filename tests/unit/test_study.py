@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.conftest import ROOT
+
 from layersight.errors import StudyError
 from layersight.reference import PAGE, SCHEMA, page_text, schema_text
 from layersight.slices import restore, take
 from layersight.study import load_study
-
-from tests.conftest import ROOT
 
 STUDIES = ROOT / "config/studies"
 
@@ -74,10 +74,10 @@ def test_exponents_without_a_point_are_numbers(tmp_path):
 def test_a_study_can_extend_another_and_drop_a_variant(tmp_path):
     changed(tmp_path)
     child = tmp_path / "child.yaml"
-    child.write_text("extends: smoke\nname: child\nseeds: 2\nvariants: {lora: null}\n")
+    child.write_text("extends: smoke\nname: child\nseeds: 2\nvariants: {lora-1-3: null}\n")
     study = load_study(child)
     assert study.seeds == 2
-    assert list(study.variants) == ["full", "full-1-3"]
+    assert list(study.variants) == ["full"]
     child.write_text("extends: child\nname: child\n")
     with pytest.raises(StudyError, match="extends itself"):
         load_study(child)
@@ -92,9 +92,11 @@ def test_overrides_are_merged_and_checked(tmp_path):
 
 
 def test_a_slice_gives_what_it_names_and_nothing_else(smoke):
-    part = restore(take(smoke, "seed", "tuning.steps", "variants.lora", "backbone.system_prompt"))
+    part = restore(
+        take(smoke, "seed", "tuning.steps", "variants.lora-1-3", "backbone.system_prompt")
+    )
     assert part.seed == 7 and part.tuning.steps == 6
-    assert part.variants["lora"] == smoke.variants["lora"]
+    assert part.variants["lora-1-3"] == smoke.variants["lora-1-3"]
     assert part.backbone.system_prompt == ""
     for read in (
         lambda: part.align,
@@ -104,7 +106,7 @@ def test_a_slice_gives_what_it_names_and_nothing_else(smoke):
     ):
         with pytest.raises(AttributeError):
             read()
-    assert list(part.variants) == ["lora"]
+    assert list(part.variants) == ["lora-1-3"]
 
 
 def test_a_slice_changes_only_with_what_it_names(tmp_path, smoke):

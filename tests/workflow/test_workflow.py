@@ -53,7 +53,10 @@ def test_the_slurm_profile_plans_the_study_from_the_root_of_a_clone(checkout):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ("study=nope", "config/studies/nope.yaml: no such study file; studies here: mini, small, smoke"),
+        (
+            "study=nope",
+            "config/studies/nope.yaml: no such study file; studies here: mini, small, smoke",
+        ),
         ("algin={steps: 3}", "algin: unknown key; did you mean 'align'?"),
         ("align={steps: many}", "align.steps: Input should be a valid integer, not 'many'"),
         ("align={learning_rate: 2}", "align.learning_rate: Input should be less than 1, not 2"),

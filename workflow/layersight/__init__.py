@@ -2,6 +2,6 @@
 
 from layersight.results import Results, open_results
 
-open = open_results  # noqa: A001 - `layersight.open("results/mini")` is the documented spelling
+open = open_results
 
 __all__ = ["Results", "open", "open_results"]

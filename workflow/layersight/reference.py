@@ -1,7 +1,7 @@
 """Writes the study's JSON schema and reference page from the typed model.
 
-    python -m layersight.reference          # from the root of the repository
-    python -m layersight.reference --check  # fails if the files on disk are not up to date
+python -m layersight.reference          # from the root of the repository
+python -m layersight.reference --check  # fails if the files on disk are not up to date
 """
 
 from __future__ import annotations

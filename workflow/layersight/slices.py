@@ -52,7 +52,7 @@ def _partial(model: type[BaseModel], data: Mapping[str, Any]) -> BaseModel:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             values[name] = _partial(annotation, value)
         else:
-            adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+            adapter: TypeAdapter[Any] = TypeAdapter(cast(Any, annotation))
             values[name] = adapter.validate_json(json.dumps(value))
     partial = model.__new__(model)
     # Not `model_construct`: it would fill absent parts with their defaults.

@@ -487,8 +487,8 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
 def _typed(value: Any) -> Any:
     """Read the texts inside mappings and lists as YAML would.
 
-    Snakemake reads `--config steps=3` as a number, but `--config align='{steps: 3}'` as a mapping to
-    the text "3".
+    Snakemake reads `--config steps=3` as a number, but `--config align='{steps: 3}'` as a mapping
+    to the text "3".
     """
     if isinstance(value, Mapping):
         return {key: _scalar(item) for key, item in value.items()}

@@ -12,11 +12,11 @@ from threadpoolctl import threadpool_limits
 # The library of this checkout, whatever else is installed.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from layersight import plan  # noqa: E402
-from layersight.errors import UserError  # noqa: E402
-from layersight.memory import keep_freed_memory  # noqa: E402
-from layersight.slices import restore  # noqa: E402
-from layersight.study import Study  # noqa: E402
+from layersight import plan
+from layersight.errors import UserError
+from layersight.memory import keep_freed_memory
+from layersight.slices import restore
+from layersight.study import Study
 
 PLAN = ".plan.json"
 

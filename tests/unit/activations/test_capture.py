@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tests.conftest import tiny_model
+
 from layersight.activations.capture import capture
 from layersight.activations.store import ActivationStore, ActivationWriter
 from layersight.data.conversation import Role
 from layersight.errors import DataError
 from layersight.models.blocks import decoder_blocks, final_norm
-from tests.conftest import tiny_model
 
 STREAMS = ["last", "image_mean", "text_mean"]
 

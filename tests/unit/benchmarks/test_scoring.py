@@ -130,7 +130,7 @@ def test_cider_is_pycocoevalcaps_on_tokenised_text() -> None:
     )
     found, by_item = cider(PREDICTIONS, REFERENCES)
     assert found == pytest.approx(corpus)
-    assert by_item == pytest.approx(dict(zip(references, scores)))
+    assert by_item == pytest.approx(dict(zip(references, scores, strict=True)))
     assert len({round(score, 6) for score in by_item.values()}) == 3
 
 

@@ -103,7 +103,7 @@ def test_presence_metrics_are_scikit_learns_by_condition_and_pooled() -> None:
         expected = precision_recall_fscore_support(
             part["answer"], said, pos_label="yes", average="binary"
         )
-        for metric, value in zip(("precision", "recall", "f1"), expected):
+        for metric, value in zip(("precision", "recall", "f1"), expected[:3], strict=True):
             row = one(table, condition=condition, metric=metric)
             assert row["value"] == pytest.approx(value)
             assert row["low"] < row["value"] < row["high"]

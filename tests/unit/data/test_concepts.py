@@ -36,7 +36,7 @@ def packages(tmp_path: Path) -> EmojiPackages:
     rows = [
         ("1F1", "Dog", 1, ["dog", "pet", "Pet", "a", "b", "c", "d", "e"]),
         ("1F2", "dog", 1, []),
-        ("1F3", "dog face", 1, ["animal"]),
+        ("1F3", "dog face", 1, ["animal", "ant"]),
         ("1F4", "fox", 1, []),
         ("2601", "cloud", 2, []),
         ("1F5", "ant", 3, []),
@@ -94,6 +94,11 @@ def test_tags_are_clean_and_namesakes_keep_the_first(packages: EmojiPackages) ->
     dog = emoji_concepts(study_of(), packages)[0]
     assert dog.tags == ("pet", "a", "b", "c", "d")
     assert emoji_pictures(study_of(), packages)["dog"]["openmoji"].name == "1F1.svg"
+
+
+def test_keywords_never_name_an_unseen_concept(packages: EmojiPackages) -> None:
+    tags = {one.label: one.tags for one in emoji_concepts(study_of(), packages)}
+    assert tags["dog face"] == ("animal",)
 
 
 def test_synonyms_drop_codes_and_names_of_other_things(packages: EmojiPackages) -> None:

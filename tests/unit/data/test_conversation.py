@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import pytest
+
 from layersight.data.conversation import IGNORE, IMAGE_TOKEN, Role, tokenize
 from layersight.errors import DataError
 
@@ -31,7 +32,12 @@ def test_the_tokens_are_the_chat_templates_text(tokenizer):
 
 
 def test_loss_is_taken_on_every_answer_token_and_its_end_of_turn_and_on_nothing_else(tokenizer):
-    conversation = [PICTURE, ANSWER, {"from": "human", "value": "Sure?"}, {"from": "gpt", "value": "yes"}]
+    conversation = [
+        PICTURE,
+        ANSWER,
+        {"from": "human", "value": "Sure?"},
+        {"from": "gpt", "value": "yes"},
+    ]
     tokens = tokenize(conversation, tokenizer, image_tokens=2, system_prompt="")
     answer = [
         *tokenizer("red circle", add_special_tokens=False)["input_ids"],
@@ -53,9 +59,7 @@ def test_the_users_words_alone_have_the_role_text(tokenizer):
 def test_a_message_that_also_occurs_in_the_template_is_found_where_it_stands(tokenizer):
     tokens = tokenize([{"from": "human", "value": "start"}], tokenizer, image_tokens=2)
     ids = tokenizer("start", add_special_tokens=False)["input_ids"]
-    assert [
-        t for t, r in zip(tokens.input_ids, tokens.roles, strict=True) if r == Role.TEXT
-    ] == ids
+    assert [t for t, r in zip(tokens.input_ids, tokens.roles, strict=True) if r == Role.TEXT] == ids
     assert tokens.input_ids[0] == tokenizer.convert_tokens_to_ids("<|im_start|>")
 
 

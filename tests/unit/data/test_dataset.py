@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-import layersight.data.dataset as dataset
+from layersight.data import dataset
 from layersight.data.conversations import (
     check_no_leak,
     instruct_rows,

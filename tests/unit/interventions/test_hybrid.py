@@ -6,10 +6,11 @@ import copy
 
 import pytest
 import torch
+from tests.conftest import tiny_model
+
 from layersight.interventions.hybrid import Hybrid, block_runs, run_hybrids
 from layersight.interventions.windows import windows
 from layersight.models.blocks import decoder_blocks
-from tests.conftest import tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,14 @@ def test_the_donors_connector_can_be_taken_alone(pair, batch):
 
 def test_the_prefix_tree_gives_the_same_bits_as_one_hybrid_at_a_time(pair, batch):
     target, donor = pair
-    hybrids = [Hybrid(0, 0), Hybrid(2, 4), Hybrid(0, 2), Hybrid(0, 4), Hybrid(1, 2), Hybrid(0, 4, "donor")]
+    hybrids = [
+        Hybrid(0, 0),
+        Hybrid(2, 4),
+        Hybrid(0, 2),
+        Hybrid(0, 4),
+        Hybrid(1, 2),
+        Hybrid(0, 4, "donor"),
+    ]
     together = run_hybrids(target, donor, batch, hybrids)
     for hybrid, logits in zip(hybrids, together, strict=True):
         assert torch.equal(run_hybrids(target, donor, batch, [hybrid])[0], logits)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch import nn
+
 from layersight.data.packages import cache_folder, package_folder
 from layersight.errors import AssetError
 from layersight.models import registry
@@ -13,8 +16,6 @@ from layersight.models.vision import (
     load_efficientnet_lite0,
     prepare_pixels,
 )
-from PIL import Image
-from torch import nn
 
 
 def test_features_are_tokens_of_the_pooled_grid():
@@ -50,8 +51,9 @@ def test_weights_of_another_network_are_refused(tmp_path):
 @pytest.mark.slow
 def test_the_packaged_weights_recognise_photographs(smoke):
     """ImageNet classes of scikit-learn's two sample photographs: a palace and a daisy."""
-    from layersight.data.packages import fetch
     from sklearn.datasets import load_sample_image
+
+    from layersight.data.packages import fetch
 
     cache = cache_folder(smoke)
     fetch("efficientnet-lite0", cache)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.conftest import IMAGE_TOKENS, QUESTIONS, tiny_model
+
 from layersight.data.batch import Batch
 from layersight.data.collation import collate
 from layersight.data.conversation import IMAGE_TOKEN, tokenize
-from tests.conftest import IMAGE_TOKENS, QUESTIONS, tiny_model
 
 
 def test_text_alone_gives_the_language_models_own_logits(tiny_folder, tokenizer):
@@ -60,9 +61,7 @@ def test_the_loss_is_that_of_the_full_logits(tiny_folder, tokenizer, feature_sto
         )
         for question, answer in zip(QUESTIONS, ("round", "no", "red circle"), strict=True)
     ]
-    batch = collate(
-        rows, ["a", "b", "c"], feature_store, padding="right", pad_token=2, labels=True
-    )
+    batch = collate(rows, ["a", "b", "c"], feature_store, padding="right", pad_token=2, labels=True)
     loss, count = model.loss(batch)
     logits = model.language_model(
         inputs_embeds=model.embed(batch), attention_mask=batch.attention_mask

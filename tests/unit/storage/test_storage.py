@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pyarrow as pa
 import pytest
+
 from layersight.errors import DataError
 from layersight.storage.atomic import atomic_file, atomic_folder
 from layersight.storage.tables import read_table, write_table

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -15,7 +15,9 @@ from layersight.models.vlm import VisionLanguageModel
 
 
 @contextmanager
-def residual_stream(language_model: nn.Module, read: list[torch.Tensor], pool: Pool) -> Iterator[None]:
+def residual_stream(
+    language_model: nn.Module, read: list[torch.Tensor], pool: Pool
+) -> Iterator[None]:
     """While active, append the pooled residual of every layer to `read`, layer 0 first.
 
     Layer 0 is the input of block 0; layer l is the residual after block l, before the final norm.
@@ -47,7 +49,7 @@ class Pool:
             has no token of the stream.
     """
 
-    def __init__(self, batch: Batch, streams: list[str]) -> None:
+    def __init__(self, batch: Batch, streams: Sequence[str]) -> None:
         masks = []
         for stream in streams:
             if stream == "last":
@@ -70,7 +72,9 @@ class Pool:
 
 
 @torch.inference_mode()
-def capture(model: VisionLanguageModel, batch: Batch, streams: list[str]) -> tuple[torch.Tensor, Pool]:
+def capture(
+    model: VisionLanguageModel, batch: Batch, streams: Sequence[str]
+) -> tuple[torch.Tensor, Pool]:
     """Run a left-padded batch; return pooled residuals `(layers, streams, rows, width)` float32.
 
     Raises:

@@ -67,7 +67,9 @@ def dump(
                         kept = [i for i, yes in zip(chosen, there, strict=True) if yes]
                         tokens = [lengths[i] - 1 if stream == "last" else None for i in kept]
                         if kept:
-                            writer.add([ids[i] for i in kept], stream, tokens, values[:, index][:, there])
+                            writer.add(
+                                [ids[i] for i in kept], stream, tokens, values[:, index][:, there]
+                            )
                     progress.advance(len(chosen))
             writer.flush()
             counts[name] = len(rows)

@@ -112,7 +112,12 @@ class ActivationWriter:
             pq.write_table(
                 table,
                 layer_folder(self._folder, layer) / f"part-{self._part:04d}.parquet",
-                compression={"item_id": "zstd", "stream": "zstd", "token": "zstd", "vector": "none"},
+                compression={
+                    "item_id": "zstd",
+                    "stream": "zstd",
+                    "token": "zstd",
+                    "vector": "none",
+                },
                 use_dictionary=["item_id", "stream"],
                 write_statistics=["item_id", "stream"],
             )

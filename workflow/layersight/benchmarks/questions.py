@@ -75,7 +75,9 @@ def first_tokens(choices: Sequence[str], subject: Subject) -> list[int]:
     Raises:
         DataError: two choices begin with the same token, so that it cannot tell them apart.
     """
-    tokens = [subject.tokenizer(choice, add_special_tokens=False)["input_ids"][0] for choice in choices]
+    tokens = [
+        subject.tokenizer(choice, add_special_tokens=False)["input_ids"][0] for choice in choices
+    ]
     for index, token in enumerate(tokens):
         if token in tokens[:index]:
             other = choices[tokens.index(token)]

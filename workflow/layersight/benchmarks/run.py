@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
+from layersight.benchmarks.items import ITEMS
 from layersight.benchmarks.questions import (
     Questions,
     choice_margins,
@@ -24,28 +23,6 @@ from layersight.progress import Progress
 from layersight.storage.manifest import Stopwatch, write_manifest
 from layersight.storage.tables import write_table
 from layersight.study import Study
-
-ITEMS = pa.schema(
-    [
-        ("subject", pa.string()),
-        ("variant", pa.string()),
-        ("seed", pa.int32()),
-        ("benchmark", pa.string()),
-        ("split", pa.string()),
-        ("condition", pa.string()),
-        ("item_id", pa.string()),
-        ("concept", pa.string()),
-        ("cluster", pa.string()),
-        ("kind", pa.string()),
-        ("prompt", pa.string()),
-        ("answer", pa.string()),
-        ("prediction", pa.string()),
-        ("score", pa.float64()),
-        ("cider", pa.float64()),
-        ("chance", pa.float64()),
-        ("majority", pa.float64()),
-    ]
-)
 
 
 def evaluation_spec(study: Study) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def yes_no(text: str) -> str:
     Returns:
         "yes" or "no".
     """
-    words = text.split(".")[0].replace(",", "").split(" ")
+    words = text.split(".", maxsplit=1)[0].replace(",", "").split(" ")
     return "no" if "No" in words or "not" in words or "no" in words else "yes"
 
 
@@ -60,7 +60,10 @@ def pope_scores(predictions: Sequence[str], answers: Sequence[str]) -> PopeScore
     unknown = sorted(set(answers) - {"yes", "no"})
     if unknown:
         raise ValueError(f'right answers must be "yes" or "no"; found {unknown[:3]}')
-    pairs = [(yes_no(text) == "yes", answer == "yes") for text, answer in zip(predictions, answers)]
+    pairs = [
+        (yes_no(text) == "yes", answer == "yes")
+        for text, answer in zip(predictions, answers, strict=True)
+    ]
     true_yes = sum(said and right for said, right in pairs)
     said_yes = sum(said for said, _ in pairs)
     right_yes = sum(right for _, right in pairs)
@@ -172,4 +175,6 @@ def cider(
     # The class pairs scores with ids by the order of its first argument.
     ordered = {item: tokenised[item] for item in predictions}
     corpus, scores = Cider().compute_score(ordered, candidates)
-    return float(corpus), {item: float(score) for item, score in zip(predictions, scores)}
+    return float(corpus), {
+        item: float(score) for item, score in zip(predictions, scores, strict=True)
+    }

@@ -128,7 +128,7 @@ def score_table(
         for condition, group in _conditions(whole, str(benchmark)):
             where = f"{subject}, {_place(benchmark, split, condition)}"
             draws = derive_seed(seed, f"scores/{benchmark}/{split}/{condition}")
-            common = dict(zip(keys, key)) | {"condition": condition, "n": len(group)}
+            common = dict(zip(keys, key, strict=True)) | {"condition": condition, "n": len(group)}
             for metric, column in MEAN_METRICS[str(benchmark)].items():
                 has_baseline = column == "score"
                 interval = bootstrap_mean(

@@ -37,5 +37,5 @@ class Batch:
 
     @property
     def positions(self) -> torch.Tensor:
-        """Position of every token, `(rows, length)`, counted from the mask, whatever the padding."""
+        """Position of every token, `(rows, length)`, counted from the mask."""
         return (self.attention_mask.cumsum(-1) - 1).clamp(min=0)

@@ -15,7 +15,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -250,12 +250,10 @@ def _is_complete(package: Package, folder: Path) -> bool:
 def _lock(folder: Path) -> Iterator[None]:
     """Let one process at a time fetch into a folder."""
     with folder.with_name(f".{folder.name}.lock").open("w") as file:
-        try:
+        # Some network file systems have no locks. Two processes may then fetch the same package,
+        # which costs time but no correctness: `_fetch_into` lets the first one win.
+        with suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:
-            # Some network file systems have no locks. Two processes may then fetch the same
-            # package, which costs time but no correctness: `_fetch_into` lets the first one win.
-            pass
         yield
 
 

@@ -231,9 +231,10 @@ def _centred(
 ) -> tuple[Vectors, float]:
     """Rows minus their mean, times a power of two that brings them within one; one more column.
 
-    Returns the `(n, d + 1)` rows and the factor. Centring removes what all rows share (anisotropy, a massive constant dimension), which would
-    otherwise eat the digits of the products. With the extra column `sqrt(slack) ||c||`, a product
-    of two rows is their dot product plus `slack ||c_i|| ||c_j||`: the error term for free.
+    Returns the `(n, d + 1)` rows and the factor. Centring removes what all rows share (anisotropy,
+    a massive constant dimension), which would otherwise eat the digits of the products. With the
+    extra column `sqrt(slack) ||c||`, a product of two rows is their dot product plus
+    `slack ||c_i|| ||c_j||`: the error term for free.
     """
     spans = list(_spans(rows.n, block_bytes // (32 * rows.d)))
     mean = sum(rows.exact(span).sum(axis=0) for span in spans) / rows.n

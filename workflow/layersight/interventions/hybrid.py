@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from layersight.data.batch import Batch
-from layersight.models.blocks import decoder_blocks, final_norm, unwrapped
+from layersight.models.blocks import decoder_blocks, final_norm
 from layersight.models.vlm import VisionLanguageModel
 
 
@@ -111,8 +111,6 @@ def block_runs(hybrids: Sequence[Hybrid], layers: int) -> int:
     return len(prefixes)
 
 
-
-
 def _block_calls(model: VisionLanguageModel, batch: Batch) -> list[dict[str, Any]]:
     """Record the keyword arguments (mask, positions, ...) that the model gives to every block.
 
@@ -131,7 +129,7 @@ def _block_calls(model: VisionLanguageModel, batch: Batch) -> list[dict[str, Any
     blocks = decoder_blocks(model.language_model)
     for block in blocks:
         originals.append(block.__dict__.get("forward"))
-        block.forward = recorder  # type: ignore[assignment]
+        block.forward = recorder
     try:
         model.hidden(batch)
     finally:

@@ -124,8 +124,8 @@ def recovery_table(
                     clusters=clusters,
                 )
                 rows.append(
-                    dict(zip(sweep_keys, sweep_key))
-                    | dict(zip(window_keys, window_key))
+                    dict(zip(sweep_keys, sweep_key, strict=True))
+                    | dict(zip(window_keys, window_key, strict=True))
                     | {
                         "metric": metric,
                         "n": len(hybrid),
@@ -146,7 +146,7 @@ def recovery_table(
 def _reference(sweep: pd.DataFrame, connector: str, place: str) -> pd.DataFrame:
     """Rows of the unpatched target, or of the whole donor."""
     rows = sweep[(sweep["sweep"] == "reference") & (sweep["connector"] == connector)]
-    windows = sorted(set(zip(rows["start"].tolist(), rows["stop"].tolist())))
+    windows = sorted(set(zip(rows["start"].tolist(), rows["stop"].tolist(), strict=True)))
     right = "[0, 0)" if connector == "target" else "[0, L)"
     whole = len(windows) == 1 and windows[0][0] == 0
     if not whole or (windows[0][1] == 0) != (connector == "target"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import torch
 
 from layersight.benchmarks.questions import choice_margins, first_tokens, load_questions
@@ -13,6 +12,7 @@ from layersight.benchmarks.run import evaluation_digest, evaluation_spec
 from layersight.data.batch import Batch
 from layersight.data.features import FeatureStore
 from layersight.interventions.hybrid import Hybrid, block_runs, run_hybrids
+from layersight.interventions.items import ITEMS
 from layersight.interventions.windows import windows
 from layersight.models.blocks import decoder_blocks
 from layersight.models.subjects import Subject, variant_and_seed
@@ -21,23 +21,6 @@ from layersight.progress import Progress
 from layersight.storage.manifest import Stopwatch, write_manifest
 from layersight.storage.tables import write_table
 from layersight.study import Study
-
-ITEMS = pa.schema(
-    [
-        ("variant", pa.string()),
-        ("seed", pa.int32()),
-        ("direction", pa.string()),
-        ("sweep", pa.string()),
-        ("start", pa.int32()),
-        ("stop", pa.int32()),
-        ("connector", pa.string()),
-        ("benchmark", pa.string()),
-        ("item_id", pa.string()),
-        ("cluster", pa.string()),
-        ("score", pa.float64()),
-        ("logit_margin", pa.float64()),
-    ]
-)
 
 
 class IdentityError(Exception):
@@ -163,7 +146,10 @@ def check_identities(
         IdentityError: they differ.
     """
     with torch.inference_mode():
-        for what, hybrid, model in (("nothing", nothing, target), ("everything", everything, donor)):
+        for what, hybrid, model in (
+            ("nothing", nothing, target),
+            ("everything", everything, donor),
+        ):
             own = model.last_logits(batch)
             if not torch.equal(hybrid, own):
                 raise IdentityError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any
 
 from torch import nn
 
@@ -22,10 +22,10 @@ _FINAL_NORMS = (
 )
 
 
-def unwrapped(language_model: nn.Module) -> nn.Module:
+def unwrapped(language_model: nn.Module) -> Any:
     """Return the Hugging Face model inside a PEFT wrapper, or the model itself."""
     inner = getattr(language_model, "get_base_model", None)
-    return cast(nn.Module, inner()) if callable(inner) else language_model
+    return inner() if callable(inner) else language_model
 
 
 def decoder_blocks(language_model: nn.Module) -> nn.ModuleList:

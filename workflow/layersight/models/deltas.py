@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -19,7 +20,9 @@ CONNECTOR = "connector.safetensors"
 
 def save_connector(connector: Connector, folder: Path) -> None:
     """Write the connector into `folder`."""
-    save_file({name: t.contiguous() for name, t in connector.state_dict().items()}, folder / CONNECTOR)
+    save_file(
+        {name: t.contiguous() for name, t in connector.state_dict().items()}, folder / CONNECTOR
+    )
 
 
 def load_connector(folder: Path) -> Connector:
@@ -42,7 +45,7 @@ def save_delta(language_model: nn.Module, folder: Path) -> None:
     """Write what tuning changed: PEFT adapter weights, or every parameter that learned."""
     # Imported only where an adapter is at hand: PEFT takes seconds to import.
     if hasattr(language_model, "peft_config"):
-        language_model.save_pretrained(folder / ADAPTER, safe_serialization=True)
+        cast(Any, language_model).save_pretrained(folder / ADAPTER, safe_serialization=True)
         return
     changed = {
         name: parameter.detach().contiguous()

@@ -54,9 +54,7 @@ def limit_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def load_subject(
-    study: Study, name: str, *, language_model: Path, stage: Path | None
-) -> Subject:
+def load_subject(study: Study, name: str, *, language_model: Path, stage: Path | None) -> Subject:
     """Load a subject in evaluation mode, frozen, on the study's device.
 
     Args:

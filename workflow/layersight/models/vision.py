@@ -30,7 +30,7 @@ _NORM_EPS = 1e-3
 
 
 class _SameConvolution(nn.Conv2d):
-    """Convolution with TensorFlow's "same" padding, which pads more at the end than at the start."""
+    """Convolution with TensorFlow's "same" padding, which pads more at the end."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         pads: list[int] = []
@@ -143,7 +143,7 @@ def image_features(
         grid: the feature map is averaged to this side.
         device: where to compute.
     """
-    model = model.to(device=device, memory_format=torch.channels_last)
+    model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for images in batches:
         features = model(prepare_pixels(images).to(device))
         pooled = functional.adaptive_avg_pool2d(features, grid)

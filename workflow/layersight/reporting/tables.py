@@ -8,11 +8,11 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from layersight.benchmarks.run import ITEMS as BENCHMARK_ITEMS
+from layersight.benchmarks.items import ITEMS as BENCHMARK_ITEMS
 from layersight.benchmarks.summary import difference_table, score_table
 from layersight.errors import DataError
+from layersight.interventions.items import ITEMS as PATCHING_ITEMS
 from layersight.interventions.recovery import recovery_table
-from layersight.interventions.sweep import ITEMS as PATCHING_ITEMS
 from layersight.seeds import derive_seed
 from layersight.storage.tables import read_table, write_table
 from layersight.study import Study
@@ -31,7 +31,9 @@ def concatenate(parts: Sequence[Path], out: Path) -> None:
     write_table(out, pa.concat_tables(tables), tables[0].schema)
 
 
-def summarise_scores(study: Study, *, items: Sequence[Path], scores: Path, differences: Path) -> None:
+def summarise_scores(
+    study: Study, *, items: Sequence[Path], scores: Path, differences: Path
+) -> None:
     """Write scores with intervals, and paired differences to the aligned backbone."""
     frame = _frames(items, BENCHMARK_ITEMS)
     settings = study.statistics

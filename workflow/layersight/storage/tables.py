@@ -64,7 +64,9 @@ def read_table(path: Path, schema: pa.Schema | None = None) -> pa.Table:
     try:
         table = pq.ParquetFile(path).read()
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: not a readable Parquet file ({error}); delete it and rerun") from None
+        raise DataError(
+            f"{path}: not a readable Parquet file ({error}); delete it and rerun"
+        ) from None
     if schema is not None:
         if table.column_names != schema.names:
             raise DataError(

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import pyarrow as pa
 import torch
 from transformers import PreTrainedTokenizerBase
 
@@ -28,22 +27,8 @@ from layersight.storage.tables import write_table
 from layersight.study import Optimisation, Study
 from layersight.tuning import methods
 from layersight.tuning.batching import batch_order
+from layersight.tuning.log import LOG, TRAINING
 from layersight.tuning.trainer import Record, train
-
-TRAINING = pa.schema(
-    [
-        ("subject", pa.string()),
-        ("step", pa.int32()),
-        ("loss", pa.float64()),
-        ("learning_rate", pa.float64()),
-        ("connector_learning_rate", pa.float64()),
-        ("gradient_norm", pa.float64()),
-        ("tokens", pa.int32()),
-        ("answer_tokens", pa.int32()),
-        ("seconds", pa.float64()),
-    ]
-)
-LOG = "training.parquet"
 
 
 def align(

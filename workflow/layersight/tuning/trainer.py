@@ -107,7 +107,7 @@ def train(
             for group in optimiser.param_groups:
                 group["lr"] = group["peak"] * factor
             loss, answer_tokens = model.loss(batch.to(device))
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(learning, settings.clip_norm)
             if not (torch.isfinite(loss) and torch.isfinite(norm)):
                 raise TrainingError(

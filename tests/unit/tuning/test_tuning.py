@@ -1,0 +1,216 @@
+"""What learns, what does not, and that training is the textbook's."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from tests.conftest import CHANNELS, IMAGE_TOKENS, QUESTIONS
+from torch import nn
+from transformers import get_cosine_schedule_with_warmup
+
+from layersight.data.collation import collate
+from layersight.data.conversation import tokenize
+from layersight.errors import DataError, TrainingError
+from layersight.models.connectors import Connector
+from layersight.models.deltas import apply_delta, load_connector, save_connector, save_delta
+from layersight.models.language import load_language_model
+from layersight.models.vlm import VisionLanguageModel
+from layersight.study import Optimisation
+from layersight.tuning import methods
+from layersight.tuning.batching import batch_order
+from layersight.tuning.trainer import schedule, train
+from layersight.tuning.weight_change import weight_change
+
+SETTINGS = Optimisation(steps=4, batch_size=3, learning_rate=1e-2, warmup=0.25)
+
+
+@pytest.fixture
+def batches(tokenizer, feature_store):
+    rows = [
+        tokenize(
+            [{"from": "human", "value": question}, {"from": "gpt", "value": "round"}],
+            tokenizer,
+            image_tokens=IMAGE_TOKENS,
+        )
+        for question in QUESTIONS
+    ]
+    made = collate(rows, ["a", "b", "c"], feature_store, padding="right", pad_token=2, labels=True)
+    return [made] * SETTINGS.steps
+
+
+def prepared(folder, method, layers, options=None):
+    torch.manual_seed(0)
+    base, _ = load_language_model(folder, dtype=torch.float32)
+    module = methods.method(method)
+    tuned = module.apply(base, module.Options(**(options or {})), layers)
+    return VisionLanguageModel(tuned, Connector(CHANNELS, 32))
+
+
+def run(model, batches):
+    return train(
+        model,
+        batches,
+        SETTINGS,
+        what="test",
+        language_rate=1e-2,
+        connector_rate=1e-2,
+        device=torch.device("cpu"),
+    )
+
+
+def snapshot(model):
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("layers", "learns"),
+    [
+        (None, lambda name: True),
+        ((1, 3), lambda name: ".layers.1." in name or ".layers.2." in name),
+    ],
+)
+def test_full_tuning_changes_the_declared_parameters_and_no_other_bit(
+    tiny_folder, batches, layers, learns
+):
+    model = prepared(tiny_folder, "full", layers)
+    before = snapshot(model.language_model)
+    run(model, batches)
+    for name, value in model.language_model.state_dict().items():
+        assert torch.equal(before[name], value) == (not learns(name)), name
+
+
+def test_lora_changes_adapters_of_the_declared_blocks_and_no_base_weight(tiny_folder, batches):
+    model = prepared(tiny_folder, "lora", (1, 3), {"r": 2, "lora_alpha": 4})
+    trainable = [n for n, p in model.language_model.named_parameters() if p.requires_grad]
+    assert trainable and all("lora_" in name for name in trainable)
+    assert {name.split(".layers.")[1].split(".")[0] for name in trainable} == {"1", "2"}
+    # A and B of seven linear layers in two blocks: r (inputs + outputs) each.
+    linears = 4 * 2 * (32 + 32) + 2 * 2 * (32 + 64) + 2 * (64 + 32)
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 2 * linears + sum(
+        p.numel() for p in model.connector.parameters()
+    )
+    before = snapshot(model.language_model)
+    run(model, batches)
+    for name, value in model.language_model.state_dict().items():
+        if "lora_" not in name:
+            assert torch.equal(before[name], value), name
+
+
+@pytest.mark.parametrize(
+    ("method", "layers", "options"),
+    [
+        ("full", None, {}),
+        ("full", (1, 3), {}),
+        ("lora", None, {"r": 2}),
+        ("lora", (0, 2), {"r": 2}),
+    ],
+)
+def test_a_saved_delta_gives_the_tuned_model_back_bit_for_bit(
+    tiny_folder, batches, batch, tmp_path, method, layers, options
+):
+    model = prepared(tiny_folder, method, layers, options)
+    run(model, batches)
+    save_delta(model.language_model, tmp_path)
+    save_connector(model.connector, tmp_path)
+    fresh, _ = load_language_model(tiny_folder, dtype=torch.float32)
+    loaded = VisionLanguageModel(apply_delta(fresh, tmp_path), load_connector(tmp_path)).eval()
+    with torch.inference_mode():
+        assert torch.equal(loaded.last_logits(batch), model.eval().last_logits(batch))
+
+
+def test_a_delta_of_another_model_is_refused(tiny_folder, tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"model.layers.9.weight": torch.zeros(2)}, tmp_path / "language_model.safetensors")
+    base, _ = load_language_model(tiny_folder, dtype=torch.float32)
+    with pytest.raises(DataError, match="no parameter 'model.layers.9.weight'"):
+        apply_delta(base, tmp_path)
+
+
+def test_training_twice_gives_the_same_bits(tiny_folder, batches):
+    first, second = (prepared(tiny_folder, "full", None) for _ in range(2))
+    losses = [[record.loss for record in run(model, batches)] for model in (first, second)]
+    assert losses[0] == losses[1]
+    for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_loop_is_torchs_own_adamw_with_transformers_schedule(tiny_folder, batches):
+    model = prepared(tiny_folder, "full", None)
+    reference = prepared(tiny_folder, "full", None)
+    reference.load_state_dict(model.state_dict())
+    records = run(model, batches)
+    optimiser = torch.optim.AdamW(reference.parameters(), lr=1e-2, weight_decay=0.0)
+    rates = get_cosine_schedule_with_warmup(optimiser, 1, SETTINGS.steps)
+    for record, made in zip(records, batches, strict=True):
+        loss, _ = reference.loss(made)
+        loss.backward()
+        nn.utils.clip_grad_norm_(reference.parameters(), 1.0)
+        optimiser.step()
+        rates.step()
+        optimiser.zero_grad()
+        assert record.loss == pytest.approx(loss.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.03, 0.5])
+def test_the_schedule_is_transformers(warmup):
+    parameter = nn.Parameter(torch.zeros(1))
+    optimiser = torch.optim.SGD([parameter], lr=1.0)
+    rates = get_cosine_schedule_with_warmup(optimiser, math.ceil(20 * warmup), 20)
+    for step in range(20):
+        assert schedule(step, 20, warmup) == pytest.approx(rates.get_last_lr()[0])
+        optimiser.step()
+        rates.step()
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_learning_rate(tiny_folder, batches):
+    model = prepared(tiny_folder, "full", None)
+    broken = [*batches]
+    broken[2] = type(broken[2])(
+        broken[2].input_ids,
+        broken[2].attention_mask,
+        broken[2].features * float("inf"),
+        broken[2].roles,
+        broken[2].labels,
+    )
+    with pytest.raises(TrainingError, match=r"test: loss nan.*at step 2 with learning rates"):
+        run(model, broken)
+
+
+def test_nothing_to_learn_is_refused(tiny_folder, batches):
+    model = prepared(tiny_folder, "full", None).requires_grad_(False)
+    with pytest.raises(TrainingError, match="no parameter learns"):
+        run(model, batches)
+
+
+def test_batches_hold_every_row_once_and_rows_of_similar_length():
+    lengths = [10 + (i * 7) % 23 for i in range(64)]
+    order = batch_order(lengths, 8, seed=1)
+    assert sorted(row for batch in order for row in batch) == list(range(64))
+    waste = sum(max(lengths[r] for r in b) * len(b) - sum(lengths[r] for r in b) for b in order)
+    plain = sum(max(lengths[i : i + 8]) * 8 - sum(lengths[i : i + 8]) for i in range(0, 64, 8))
+    assert waste < plain / 3
+    assert order != batch_order(lengths, 8, seed=2)
+    assert order == batch_order(lengths, 8, seed=1)
+
+
+def test_weight_change_is_the_relative_frobenius_norm(tiny_folder):
+    base, _ = load_language_model(tiny_folder, dtype=torch.float32)
+    tuned, _ = load_language_model(tiny_folder, dtype=torch.float32)
+    with torch.no_grad():
+        for parameter in tuned.model.layers[2].parameters():
+            parameter.mul_(1.1)
+    rows = weight_change("x", base, tuned)
+    assert [row["relative_change"] for row in rows] == pytest.approx([0, 0, 0.1, 0], abs=1e-6)
+
+
+def test_the_connector_standardises_each_channel():
+    connector = Connector(3, 4)
+    features = torch.randn(50, 2, 3) * torch.tensor([1.0, 10.0, 0.0]) + 5
+    connector.fit_statistics(features)
+    standardised = ((features - connector.mean) / connector.scale).reshape(-1, 3)
+    assert torch.allclose(standardised[:, :2].std(0), torch.ones(2), atol=1e-4)
+    assert torch.allclose(standardised.mean(0), torch.zeros(3), atol=1e-4)
+    assert torch.isfinite(connector(features)).all()

@@ -1,0 +1,25 @@
+"""The table of benchmark answers: one row per subject and item."""
+
+import pyarrow as pa
+
+ITEMS = pa.schema(
+    [
+        ("subject", pa.string()),
+        ("variant", pa.string()),
+        ("seed", pa.int32()),
+        ("benchmark", pa.string()),
+        ("split", pa.string()),
+        ("condition", pa.string()),
+        ("item_id", pa.string()),
+        ("concept", pa.string()),
+        ("cluster", pa.string()),
+        ("kind", pa.string()),
+        ("prompt", pa.string()),
+        ("answer", pa.string()),
+        ("prediction", pa.string()),
+        ("score", pa.float64()),
+        ("cider", pa.float64()),
+        ("chance", pa.float64()),
+        ("majority", pa.float64()),
+    ]
+)
