@@ -288,7 +288,7 @@ class Benchmarks(Strict):
     kind: PositiveInt
     """Kind-of-thing items per split (with the image, and again with the name in its place)."""
     choices: Annotated[int, Field(ge=2)] = 4
-    """Options of a kind-of-thing item."""
+    """Options of a kind-of-thing item; if they are all of the kinds, the question lists none."""
     presence: PositiveInt
     """Yes/no items per split and kind of negative; half of them are true."""
     naming: PositiveInt

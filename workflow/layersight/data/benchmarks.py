@@ -231,11 +231,11 @@ def _kind_items(
     for split, (pool, styles) in _splits(study).items():
         for concept, options in plans[pool]:
             style = _style_order(concept, styles, trained, generator)[0]
-            on_pictures.append(item(concept, options, split, style, kind_question(options)))
+            on_pictures.append(item(concept, options, split, style, kind_question(options, study)))
     on_names = []
     for pool, plan in plans.items():
         for concept, options in plan:
-            question = kind_question_on_name(concept.label, options)
+            question = kind_question_on_name(concept.label, options, study)
             on_names.append(item(concept, options, f"{pool}_concept", None, question))
     return _numbered("kind_image", on_pictures), _numbered("kind_text", on_names)
 

@@ -25,6 +25,7 @@ NAMING_QUESTIONS = (
 )
 KEYWORDS_QUESTION = "Give three keywords for this picture."
 _MOST_KEYWORDS = 3
+_CAPTION_KEYWORDS = 2
 
 
 def with_image(text: str) -> str:
@@ -38,14 +39,20 @@ def conversation(question: str, answer: str | None = None) -> list[dict[str, str
     return turns if answer is None else [*turns, {"from": "gpt", "value": answer}]
 
 
-def kind_question(options: Sequence[str]) -> str:
-    """Ask which of at least two kinds a thing is of."""
+def kind_question(options: Sequence[str], study: Study) -> str:
+    """Ask which of at least two kinds a thing is of.
+
+    The options are named in the question, unless all of the study's kinds are options: the model
+    then knows them from training, and every question is shorter.
+    """
+    if len(options) == len(study.concepts.kinds):
+        return "What kind of thing is this?"
     return f"Which kind of thing is this: {', '.join(options[:-1])} or {options[-1]}?"
 
 
-def kind_question_on_name(label: str, options: Sequence[str]) -> str:
+def kind_question_on_name(label: str, options: Sequence[str], study: Study) -> str:
     """Ask the same with the thing's name in place of its picture."""
-    return f"{label}\n{kind_question(options)}"
+    return f"{label}\n{kind_question(options, study)}"
 
 
 def presence_question(label: str) -> str:
@@ -62,7 +69,12 @@ def keywords_question(tags: Sequence[str]) -> str:
 def kind_options(
     kind: str, kinds: Sequence[str], choices: int, generator: np.random.Generator
 ) -> tuple[str, ...]:
-    """Draw the options of a kind question: the right one among `choices`, in random order."""
+    """Draw the options of a kind question: the right one among `choices`, in random order.
+
+    If all kinds are options, they keep their order.
+    """
+    if choices == len(kinds):
+        return tuple(kinds)
     others = [other for other in kinds if other != kind]
     drawn = generator.choice(len(others), size=choices - 1, replace=False)
     options = [kind, *(others[index] for index in drawn)]
@@ -99,7 +111,7 @@ def align_rows(study: Study, concepts: Sequence[Concept]) -> list[Row]:
     """Return the captions of stage 1, exactly `align.steps` × `align.batch_size` rows.
 
     Whole epochs over every seen concept in every seen style, each shuffled anew, cut to length. A
-    caption is the label and up to three keywords.
+    caption is the label, the kind and up to two keywords.
 
     Raises:
         DataError: there is no seen concept.
@@ -111,7 +123,8 @@ def align_rows(study: Study, concepts: Sequence[Concept]) -> list[Row]:
     rows = []
     for index in range(study.align.steps * study.align.batch_size):
         concept, style = next(stream)
-        caption = ", ".join((concept.label, *concept.tags[:_MOST_KEYWORDS]))
+        keywords = [tag for tag in concept.tags if tag != concept.kind][:_CAPTION_KEYWORDS]
+        caption = ", ".join((concept.label, concept.kind, *keywords))
         row = _row("caption", concept, style, with_image(""), caption)
         rows.append({"item_id": f"align/{index:06d}"} | row)
     check_no_leak(study, concepts, rows)
@@ -232,7 +245,7 @@ def _kind(
     for index in range(count):
         concept, style = next(streams[index % len(streams)])
         options = _options(study, concept, generator)
-        question = with_image(kind_question(options))
+        question = with_image(kind_question(options, study))
         rows.append(_row("kind", concept, style, question, concept.kind, concept.kind))
     return rows
 
@@ -304,7 +317,7 @@ def _text_only(
     rows = []
     for _ in range(count - count // 2):
         concept = next(named)
-        question = kind_question_on_name(concept.label, _options(study, concept, generator))
+        question = kind_question_on_name(concept.label, _options(study, concept, generator), study)
         rows.append(_row("text_only", concept, None, question, concept.kind))
     if count // 2 == 0:
         return rows

@@ -38,8 +38,8 @@ def probe_rows(study: Study, concepts: Sequence[Concept]) -> dict[str, list[dict
         concept = concepts[index]
         options = kind_options(concept.kind, kinds, study.benchmarks.choices, generator)
         asked = {
-            "visual_questions": with_image(kind_question(options)),
-            "text_questions": kind_question_on_name(concept.label, options),
+            "visual_questions": with_image(kind_question(options, study)),
+            "text_questions": kind_question_on_name(concept.label, options, study),
             "pair_images": with_image(""),
             "pair_texts": concept.label,
         }
