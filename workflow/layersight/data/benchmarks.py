@@ -42,7 +42,7 @@ def benchmark_rows(
     Splits with pictures: `seen_style` (seen concepts in a seen style, a picture of the instruction
     mixture where there is one), `unseen_style` (seen concepts in the unseen style) and
     `unseen_concept` (unseen concepts in a seen style). Splits of `kind_text`: `seen_concept` and
-    `unseen_concept`. Each kind's share of a split follows its share of the concepts.
+    `unseen_concept`. Kinds have even shares of a split.
 
     Args:
         study: the study.
