@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,8 @@ def job(snakemake: Any) -> Iterator[Study]:
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     keep_freed_memory()
+    # PEFT uses a name that transformers is about to rename: nothing that a user could mend.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     terminal = sys.stderr
     log = Path(snakemake.log[0])
     log.parent.mkdir(parents=True, exist_ok=True)
