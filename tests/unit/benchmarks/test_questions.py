@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.conftest import IMAGE_TOKENS, QUESTIONS, tiny_model
+
 from layersight.benchmarks.questions import choice_margins, first_tokens, generate
 from layersight.data.collation import collate
 from layersight.data.conversation import tokenize
 from layersight.errors import DataError
 from layersight.models.subjects import Subject, variant_and_seed
-from tests.conftest import IMAGE_TOKENS, QUESTIONS, tiny_model
 
 
 def test_the_choice_is_the_largest_logit_and_the_margin_is_in_log_probability():

@@ -4,10 +4,12 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from layersight.reporting import figures_change
 from layersight.reporting.catalogue import FIGURES, FigureEntry
 from layersight.reporting.figures_recovery import gain_is_clear, recovery_cumulative
 from layersight.reporting.lineup import Lineup, over_seeds
@@ -128,3 +130,14 @@ def test_the_layer_axis_runs_from_0_to_the_last_layer_in_whole_numbers(
     entry = next(entry for entry in FIGURES if entry.name == "overlap_tuned")
     ticks = drawn(entry, make_tables(), Lineup(("full", "lora"))).axes[0].get_xticks()
     assert ticks.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_no_panel_of_change_cuts_off_what_it_shows(make_tables: MakeTables) -> None:
+    tables, lineup = make_tables(), Lineup(("full", "lora"))
+    frame = tables["change"].copy()
+    later = frame["probe"] == "text_questions"
+    frame.loc[later & (frame["metric"] == "relative_norm"), ["value", "low", "high"]] *= 50
+    figure = figures_change.change(frame, tables["weight_change"], lineup)
+    for ax in figure.axes:
+        for line in ax.get_lines():
+            assert ax.get_ylim()[1] >= np.nanmax(np.asarray(line.get_ydata(), dtype=float))

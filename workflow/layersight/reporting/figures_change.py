@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from layersight.reporting.figures_layers import (
@@ -104,7 +105,6 @@ def change(frame: pd.DataFrame, weights: pd.DataFrame, lineup: Lineup) -> Figure
             part = part[(part["probe"] == probe) & (part["stream"] == stream)]
             curves(ax, part, lineup)
             say_if_empty(ax, part)
-            ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
             bottom = row == len(CHANGES) - 1
             layer_axis(ax, layers, "layer" if bottom else None)
             ax.tick_params(labelbottom=bottom, labelleft=column == 0)
@@ -112,6 +112,8 @@ def change(frame: pd.DataFrame, weights: pd.DataFrame, lineup: Lineup) -> Figure
                 ax.set_title(panel_title(probe, stream))
             if column == 0:
                 ax.set_ylabel(label)
+        # Only now: setting one end of a shared axis stops it from growing with later panels.
+        _from_zero(ax)
     ax = figure.add_subplot(grid[len(CHANGES), :])
     percent = weights.assign(
         value=100 * weights["relative_change"],
@@ -121,8 +123,14 @@ def change(frame: pd.DataFrame, weights: pd.DataFrame, lineup: Lineup) -> Figure
     )
     curves(ax, percent, lineup, x="block", drawstyle="steps-mid")
     layer_axis(ax, int(weights["block"].max()), "block")
-    ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+    _from_zero(ax)
     ax.set_ylabel("weights (%)")
     ax.set_title("change of the block's weights, relative to their norm")
     legend_above(figure, subject_handles(lineup.present(over_seeds(percent, [])), lineup))
     return figure
+
+
+def _from_zero(ax: Axes) -> None:
+    """Let the vertical axis begin at zero, with a little room above the highest line."""
+    low, high = ax.get_ylim()
+    ax.set_ylim(min(0.0, low), high + 0.05 * (high - low))
