@@ -114,7 +114,7 @@ def _panel_figure(frame: pd.DataFrame, lineup: Lineup) -> tuple[Figure, list[Axe
         max(len(splits_of(rows_of[panel])) for panel in panels[start : start + 2])
         for start in range(0, len(panels), 2)
     ]
-    heights = [0.45 + count * max(2, len(names)) * ROW_HEIGHT for count in lines]
+    heights = [0.75 + count * max(3, len(names)) * ROW_HEIGHT for count in lines]
     figure = Figure(figsize=(FULL_WIDTH, 0.4 + sum(heights)), layout="constrained")
     columns = min(2, len(panels))
     grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
@@ -186,7 +186,7 @@ def presence(frame: pd.DataFrame, lineup: Lineup) -> Figure:
     table = with_baselines(rows, ["split", "condition", "metric"])
     splits = splits_of(rows)
     names = lineup.present(table)
-    height = len(CONDITIONS) * max(2, len(names)) * 0.13
+    height = len(CONDITIONS) * max(3, len(names)) * 0.13
     figure, axes = grid_of_axes(
         len(splits), len(PRESENCE_METRICS), row_height=height + 0.15, sharex=True, sharey=True
     )
