@@ -64,7 +64,7 @@ rule figures:
         timing_of("figures")
     conda:
         ENVIRONMENT
-    threads: 1
+    threads: 2
     resources:
         **ROUTINE,
     params:

@@ -11,4 +11,5 @@ with job(snakemake) as study:
         study,
         tables={name: Path(path) for name, path in snakemake.input.items()},
         out=Path(snakemake.output.sentences).parent,
+        processes=snakemake.threads,
     )

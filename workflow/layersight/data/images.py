@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-import multiprocessing
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +12,7 @@ import resvg_py
 from PIL import Image, ImageColor, ImageDraw
 
 from layersight.errors import DataError
+from layersight.parallel import call_all
 from layersight.progress import Progress
 
 BACKGROUND = (255, 255, 255)
@@ -57,7 +55,9 @@ def picture_rows(pictures: Sequence[Picture], processes: int) -> list[dict[str, 
     """
     rows: list[dict[str, object]] = []
     with Progress(len(pictures), "images:") as progress:
-        for picture, png in zip(pictures, _drawn(pictures, processes), strict=True):
+        for picture, png in zip(
+            pictures, call_all([picture.draw for picture in pictures], processes), strict=True
+        ):
             name = image_id(picture.concept, picture.style)
             row: dict[str, object] = {"image_id": name, "concept": picture.concept}
             rows.append(
@@ -174,22 +174,3 @@ def _corners(shape: str) -> list[tuple[float, float]]:
         (radius * math.sin(corner * turn), -radius * math.cos(corner * turn))
         for corner, radius in enumerate(radii)
     ]
-
-
-def _drawn(pictures: Sequence[Picture], processes: int) -> Iterator[bytes]:
-    # The rasteriser holds Python's global lock, so threads would gain nothing. Only on Linux is a
-    # fork safe; elsewhere a new process would run the calling script again.
-    if processes == 1 or sys.platform != "linux":
-        for picture in pictures:
-            yield picture.draw()
-        return
-    fork = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(processes, mp_context=fork) as pool:
-        futures = [pool.submit(picture.draw) for picture in pictures]
-        try:
-            for future in futures:
-                yield future.result()
-        finally:
-            # After an error, do not draw the rest before reporting it.
-            for future in futures:
-                future.cancel()

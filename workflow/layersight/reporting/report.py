@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,7 @@ from markupsafe import Markup
 
 from layersight import artefacts
 from layersight.errors import DataError
+from layersight.parallel import call_all
 from layersight.reporting import provenance_pages
 from layersight.reporting.catalogue import FIGURES
 from layersight.reporting.dag import dag_svg as draw_dag
@@ -43,7 +45,9 @@ CAPTIONS = {
 }
 
 
-def build_figures(study: Study, *, tables: Mapping[str, Path], out: Path) -> None:
+def build_figures(
+    study: Study, *, tables: Mapping[str, Path], out: Path, processes: int = 1
+) -> None:
     """Draw every figure of a study and write its two sentences.
 
     Figures for which the tables hold no rows (a sweep or stream that the study leaves out) are left
@@ -54,22 +58,29 @@ def build_figures(study: Study, *, tables: Mapping[str, Path], out: Path) -> Non
         tables: name of the table (a key of `artefacts.TABLES`) to its file.
         out: folder that appears whole, with `<name>.png`, `<name>.pdf` and `sentences.json`
             (figure to its two sentences, in the report's order).
+        processes: how many figures are drawn side by side.
 
     Raises:
         DataError: a table is missing.
     """
     lineup = Lineup.of(study)
     frames = _read(tables, sorted({name for entry in FIGURES for name in entry.tables}))
-    said: dict[str, list[str]] = {}
+    shown = [entry for entry in FIGURES if entry.applies(frames[entry.tables[0]])]
     with atomic_folder(out) as beside:
-        for entry in FIGURES:
-            chosen = [frames[name] for name in entry.tables]
-            if not entry.applies(chosen[0]):
-                continue
-            save(entry.draw(*chosen, lineup), beside, entry.name)
-            said[entry.name] = sentences_of(entry.say(*chosen, lineup))
+        calls = [
+            partial(_make, entry.name, [frames[name] for name in entry.tables], lineup, beside)
+            for entry in shown
+        ]
+        said = dict(zip((entry.name for entry in shown), call_all(calls, processes), strict=True))
         text = json.dumps(said, indent=2, ensure_ascii=False) + "\n"
         (beside / SENTENCES).write_text(text, encoding="utf-8")
+
+
+def _make(name: str, frames: list[pd.DataFrame], lineup: Lineup, folder: Path) -> list[str]:
+    """Draw and save one figure; return its two sentences."""
+    (entry,) = (entry for entry in FIGURES if entry.name == name)
+    save(entry.draw(*frames, lineup), folder, name)
+    return sentences_of(entry.say(*frames, lineup))
 
 
 def build_report(
