@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from layersight.errors import DataError
@@ -155,7 +156,7 @@ class ActivationStore:
         vectors: list[np.ndarray] = []
         for part in self._parts(layer):
             table = self._read(part, ["item_id", "stream", "vector"])
-            table = table.filter(pa.compute.equal(table.column("stream"), stream))
+            table = table.filter(pc.equal(table.column("stream"), stream))
             for chunk in table.column("vector").chunks:
                 width = chunk.type.list_size
                 vectors.append(chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, width))
