@@ -90,6 +90,11 @@ def picture_packages():
     return [package_marker(key) for key in keys]
 
 
+def cache_of(markers):
+    """The cache in which packages lie; none if the study needs none."""
+    return str(Path(markers[0]).parents[2]) if markers else ""
+
+
 def vision_weights():
     """What the vision encoder's weights come from; nothing for random ones."""
     encoder = STUDY.backbone.vision_encoder

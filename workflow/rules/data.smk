@@ -4,7 +4,7 @@
 rule make_concepts:
     """Join names, keywords, kinds and pictures of every concept."""
     input:
-        picture_packages(),
+        packages=picture_packages(),
     output:
         results(artefacts.CONCEPTS),
     log:
@@ -18,7 +18,7 @@ rule make_concepts:
         **ROUTINE,
     params:
         study=take(STUDY, "seed", "concepts"),
-        cache=CACHE,
+        cache=lambda wildcards, input: cache_of(input.packages),
     message:
         "Choosing the concepts of the study"
     script:
@@ -47,7 +47,7 @@ rule make_images:
         gpu=0,
     params:
         study=take(STUDY, "seed", "concepts", "compute.training_threads"),
-        cache=CACHE,
+        cache=lambda wildcards, input: cache_of(input.packages),
     message:
         "Drawing the pictures in all styles"
     script:
@@ -132,7 +132,6 @@ rule make_benchmarks:
         **ROUTINE,
     params:
         study=take(STUDY, "seed", "concepts", "benchmarks"),
-        cache=CACHE,
     message:
         "Writing the benchmark items"
     script:
