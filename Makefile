@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 STUDY_CONFIG := --config study=$(STUDY)
 
-.PHONY: help run dry-run test test-all lint format docs clean
+.PHONY: help run dry-run why prune test test-all lint format docs clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -26,6 +26,15 @@ run: $(READY)  ## Run a study from nothing to its report (STUDY=mini, CORES=all)
 
 dry-run: $(READY)  ## Show what would run and why
 	. $(BIN)/activate && snakemake --cores $(CORES) $(STUDY_CONFIG) --dry-run
+
+why: $(READY)  ## Say for every job that would run what changed since its last run
+	@. $(BIN)/activate && why=$$(mktemp) && said=$$(LAYERSIGHT_WHY=$$why snakemake $(STUDY_CONFIG) \
+	--dry-run --quiet all 2>&1) || { echo "$$said"; exit 1; }; \
+	if [ -s $$why ]; then cat $$why; else echo "Nothing would run."; fi; rm -f $$why
+
+prune: $(READY)  ## List results that the study no longer names (DELETE=1 removes them)
+	. $(BIN)/activate && snakemake $(STUDY_CONFIG) --summary 2>/dev/null \
+	| python -m layersight.prune results/$(STUDY) $(if $(DELETE),--delete)
 
 test: $(READY)  ## Run the tests
 	. $(BIN)/activate && pytest -q

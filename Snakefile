@@ -18,6 +18,8 @@ configfile: "config/config.yaml"
 # The library of this checkout, whatever else is installed.
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
 
+import reruns
+
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/assets.smk"
@@ -31,6 +33,11 @@ include: "workflow/rules/report.smk"
 
 
 report: "workflow/report/workflow.rst"
+
+
+reruns.install(
+    results=Path(results("")), scripts=SCRIPTS, index=CODE, planned=before_the_run
+)
 
 
 localrules:
@@ -48,13 +55,15 @@ rule all:
     default_target: True
     input:
         results(artefacts.REPORT),
+        results(artefacts.RUN_PAGE),
         results(artefacts.STUDY),
 
 
 rule data:
     """Concepts, pictures, conversations, probe sets and benchmark items."""
     input:
-        rules.make_conversations.output,
+        rules.make_align.output,
+        rules.make_instruct.output,
         rules.make_probes.output,
         rules.make_benchmarks.output,
 
@@ -64,14 +73,14 @@ rule models:
     input:
         expand(
             results(artefacts.SUBJECT_MODEL),
-            subject=["aligned", *STUDY.tuned_subjects],
+            subject=MEASURED,
         ),
 
 
 rule activations:
     """Activations of every subject on every probe set."""
     input:
-        expand(results(artefacts.ACTIVATIONS), subject=ALL_SUBJECTS),
+        all_activations(),
 
 
 rule geometry:
@@ -101,11 +110,8 @@ rule report:
         results(artefacts.TABLES["training"]),
 
 
-onstart:
-    announce(workflow)
-
-
 onsuccess:
+    after_the_run()
     print(f"Report: {results(artefacts.REPORT)}")
 
 
@@ -114,3 +120,5 @@ onerror:
         f"A job failed; its message stands above and in {results(artefacts.LOGS)}/. "
         "The same command goes on where it stopped."
     )
+    after_the_run()
+    go_on_without_failed()

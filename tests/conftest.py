@@ -13,7 +13,8 @@ from layersight.data.features import FeatureStore
 from layersight.models.connectors import Connector
 from layersight.models.language import load_language_model, make_random
 from layersight.models.vlm import VisionLanguageModel
-from layersight.study import RandomLanguageModel, Study, load_study
+from layersight.study import RandomLanguageModel, Study
+from layersight.study_file import load_study
 
 ROOT = Path(__file__).parent.parent
 CHANNELS = 12

@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 from layersight.errors import StudyError
 from layersight.reference import PAGE, SCHEMA, page_text, schema_text
 from layersight.slices import restore, take
-from layersight.study import load_study
+from layersight.study_file import load_study
 
 STUDIES = ROOT / "config/studies"
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,15 +22,18 @@ class Checkout:
 
     folder: Path
 
+    def environment(self) -> dict[str, str]:
+        """What Snakemake runs with here."""
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        return environment | {"LAYERSIGHT_CACHE": str(self.folder / "cache")}
+
     def snakemake(self, *arguments: str, study: str = "smoke") -> subprocess.CompletedProcess[str]:
         """Run Snakemake at the root of this checkout; stdout and stderr come together."""
-        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-        environment["LAYERSIGHT_CACHE"] = str(self.folder / "cache")
         config = () if "--config" in arguments else ("--config", f"study={study}")
         return subprocess.run(
             [sys.executable, "-m", "snakemake", *arguments, *config],
             cwd=self.folder,
-            env=environment,
+            env=self.environment(),
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -67,6 +70,31 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     assert done.returncode == 0, done.stdout[-6000:]
     (made.folder / "run.log").write_text(done.stdout)
     return made
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Checkout:
+    """A checkout of one test alone, in which nothing has run."""
+    return copy_of_repository(tmp_path / "layersight")
+
+
+@pytest.fixture
+def mounted() -> Iterator[Callable[[Path, str], None]]:
+    """Mount a file system in memory on a folder, with options such as `size=2m`."""
+    folders: list[Path] = []
+
+    def mount(folder: Path, options: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        try:
+            subprocess.run(command, check=True, capture_output=True, text=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f"mounting is not permitted here: {error}")
+        folders.append(folder)
+
+    yield mount
+    for folder in folders:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def test_a_layer_restricted_variant_changed_those_blocks_and_no_other(smoke_run)
 def test_identities_and_the_evaluation_are_recorded_with_the_sweep(smoke_run):
     root = smoke_run.folder / "results/smoke"
     sweep = json.loads((root / "patching/full/seed-0/manifest.json").read_text())
-    scores = json.loads((root / "benchmarks/full/seed-0/manifest.json").read_text())
+    scores = json.loads((root / "benchmarks/full/seed-0/kind_image/manifest.json").read_text())
     assert sweep["identities"] == "exact"
     assert sweep["evaluation"] == scores["evaluation"]
     assert sweep["block_runs_of_the_prefix_tree"] < sweep["block_runs_one_by_one"]
@@ -90,7 +90,7 @@ def test_the_unpatched_target_scores_as_its_benchmark_says(smoke_run):
             & (sweep["direction"] == direction)
             & (sweep["connector"] == "target")
         ].set_index("item_id")["score"]
-        items = pq.read_table(root / f"benchmarks/{subject}/items.parquet").to_pandas()
+        items = pq.read_table(root / f"benchmarks/{subject}/kind_image/items.parquet").to_pandas()
         scored = items.set_index("item_id")["score"]
         assert target.to_dict() == scored.loc[target.index].to_dict()
 
@@ -116,7 +116,7 @@ def test_every_job_leaves_a_log_and_a_timing(smoke_run):
 
 def test_no_part_file_and_no_lock_stays_behind(smoke_run):
     root = smoke_run.folder / "results"
-    known = {".plan.json", ".snakemake_timestamp"}
+    known = {".plan.json", ".snakemake_timestamp", ".records", ".kept", ".digests.json"}
     left = [path for path in root.rglob(".*") if path.name not in known]
     assert left == []
     assert list(smoke_run.folder.glob(".snakemake/locks/*")) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import yaml
 from tests.workflow.conftest import ROOT
@@ -15,6 +17,8 @@ def test_a_dry_run_shows_every_stage(checkout, study):
     assert done.returncode == 0, done.stdout[-3000:]
     for rule in ("align", "tune", "capture_activations", "patching_sweep", "score_items"):
         assert rule in done.stdout
+    for stage in ("data", "models", "activations", "geometry", "patching", "benchmarks", "total"):
+        assert re.search(rf"^{stage} +\d+ +[\d.]+ +.*B  .*\(\w+\)$", done.stdout, re.MULTILINE)
 
 
 def test_a_dry_run_writes_nothing(checkout):
@@ -62,7 +66,11 @@ def test_the_slurm_profile_plans_the_study_from_the_root_of_a_clone(checkout):
         ("align={learning_rate: 2}", "align.learning_rate: Input should be less than 1, not 2"),
         ("variants={late: {method: full, layers: [3, 9]}}", "[3, 9) is not inside [0, 4)"),
         ("variants={odd: {method: magic}}", "unknown method 'magic'; known methods: full, lora"),
-        ("variants={low: {method: lora, options: {rank: 3}}}", "variants.low.rank: unknown key"),
+        (
+            "variants={low: {method: lora, options: {rank: 3}}}",
+            "variants.low.options.rank: unknown key",
+        ),
+        ("quota={disk_gb: 1e-6}", "quota.disk_gb: 0.01"),
         ("patching={split: everything}", "patching.split: must be seen_style"),
         ("probes={style: cubist}", "probes.style: 'cubist' is none of filled, outlined, striped"),
     ],

@@ -36,7 +36,7 @@ WEIGHT_CHANGE = "geometry/{subject}/weight_change.parquet"
 
 PATCHING = "patching/{subject}/items.parquet"
 
-BENCHMARK_ITEMS = "benchmarks/{subject}/items.parquet"
+BENCHMARK_ITEMS = "benchmarks/{subject}/{benchmark}/items.parquet"
 
 TABLES = {
     "scores": "tables/scores.parquet",
@@ -51,7 +51,9 @@ TABLES = {
 
 FIGURES = "figures"
 FIGURE = "figures/{figure}.png"
+FIGURE_PDF = "figures/{figure}.pdf"
 REPORT = "report/index.html"
+RUN_PAGE = "report/run.html"
 
 LOGS = "logs"
 TIMINGS = "timings"

@@ -18,4 +18,23 @@ class DataError(UserError):
 
 
 class TrainingError(UserError):
-    """Training cannot go on: the loss is not finite, or there is nothing to learn from."""
+    """Training cannot go on, or there is nothing to learn."""
+
+
+class DivergenceError(TrainingError):
+    """Training diverged: the loss or the gradient is not finite, or the loss is beyond hope.
+
+    Args:
+        message: for people.
+        step: the optimiser step that was not taken, counted from 0.
+        learning_rate: of the language model's parameters at that step.
+        connector_learning_rate: of the connector at that step.
+    """
+
+    def __init__(
+        self, message: str, *, step: int, learning_rate: float, connector_learning_rate: float
+    ) -> None:
+        super().__init__(message)
+        self.step = step
+        self.learning_rate = learning_rate
+        self.connector_learning_rate = connector_learning_rate

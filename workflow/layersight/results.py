@@ -51,7 +51,7 @@ class Results:
     def subjects(self) -> list[str]:
         """Subjects whose activations are stored."""
         root = self.folder / "activations"
-        found = {path.parent for path in root.rglob("manifest.json")}
+        found = {path.parents[1] for path in root.rglob("manifest.json")}
         return sorted(str(path.relative_to(root)) for path in found)
 
     def activations(

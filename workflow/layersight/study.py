@@ -7,15 +7,10 @@ from this module; a test fails when they drift.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-import yaml
-from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import Field, PositiveInt, ValidationInfo, field_validator, model_validator
 
-from layersight.errors import StudyError
 from layersight.models import registry
 from layersight.strict import Strict
 from layersight.tuning import methods
@@ -23,8 +18,19 @@ from layersight.tuning import methods
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$")]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(gt=0.0, lt=1.0)]
-BENCHMARKS = ("kind_image", "kind_text", "presence", "naming")
-PROBES = ("visual_questions", "text_questions", "pair_images", "pair_texts")
+Benchmark = Literal["kind_image", "kind_text", "presence", "naming"]
+Probe = Literal["visual_questions", "text_questions", "pair_images", "pair_texts"]
+BENCHMARKS: tuple[Benchmark, ...] = get_args(Benchmark)
+PROBES: tuple[Probe, ...] = get_args(Probe)
+
+
+def _distinct(value: list[str], what: str) -> list[str]:
+    if not value:
+        raise ValueError(f"{what} is empty: name at least one")
+    twice = sorted({name for name in value if value.count(name) > 1})
+    if twice:
+        raise ValueError(f"{what} names {', '.join(twice)} twice")
+    return value
 
 
 class Assets(Strict):
@@ -32,6 +38,13 @@ class Assets(Strict):
 
     cache: str = "~/.cache/layersight"
     """Folder shared between studies and users; a second study fetches nothing again."""
+
+    @field_validator("cache")
+    @classmethod
+    def _folder(cls, value: str) -> str:
+        if not value.strip() or not value.isprintable():
+            raise ValueError(f"must be a folder, not {value!r}")
+        return value
 
 
 class Concepts(Strict):
@@ -47,17 +60,26 @@ class Concepts(Strict):
     """Styles used in training."""
     unseen_style: str
     """The style that training never shows: the split `unseen_style`."""
-    image_size: PositiveInt = 224
+    image_size: Annotated[int, Field(ge=8)] = 224
     """Side of the square pictures, in pixels."""
     limit_per_subgroup: PositiveInt | None = None
     """Keep at most this many concepts of a subgroup; null keeps all."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Concepts:
+        for kind in self.kinds:
+            if kind != kind.strip() or not kind.isprintable() or not kind:
+                raise ValueError(
+                    f"kinds names {kind!r}: a kind is a word, since it stands in questions"
+                )
         known = [subgroup for group in self.kinds.values() for subgroup in group]
         twice = sorted({s for s in known if known.count(s) > 1})
         if twice:
-            raise ValueError(f"subgroups listed under two kinds: {', '.join(twice)}")
+            raise ValueError(
+                f"subgroups listed under two kinds, or twice under one: {', '.join(twice)}"
+            )
+        _distinct(self.unseen_subgroups, "unseen_subgroups")
+        _distinct(self.seen_styles, "seen_styles")
         missing = sorted(set(self.unseen_subgroups) - set(known))
         if missing:
             raise ValueError(f"unseen_subgroups not listed under any kind: {', '.join(missing)}")
@@ -66,8 +88,6 @@ class Concepts(Strict):
                 raise ValueError(f"kind {kind!r} has no subgroup left to train on")
         if self.unseen_style in self.seen_styles:
             raise ValueError(f"style {self.unseen_style!r} is both seen and unseen")
-        if not self.seen_styles:
-            raise ValueError("seen_styles is empty: training needs at least one style")
         if len(self.kinds) < 2:
             raise ValueError("kinds needs at least two kinds to choose between")
         return self
@@ -102,6 +122,15 @@ class RandomLanguageModel(Strict):
     width: PositiveInt = 48
     heads: PositiveInt = 4
     intermediate: PositiveInt = 96
+
+    @model_validator(mode="after")
+    def _divides(self) -> RandomLanguageModel:
+        # Rotary positions turn pairs of a head's numbers.
+        if self.width % (2 * self.heads):
+            raise ValueError(
+                f"width: {self.width} cannot be shared by {self.heads} heads of an even size"
+            )
+        return self
 
 
 class PackagedVisionEncoder(Strict):
@@ -146,6 +175,13 @@ class Backbone(Strict):
     connector: Connector = Connector()
     system_prompt: str | None = None
     """System message of every conversation; null leaves the chat template's own default."""
+
+    @field_validator("system_prompt")
+    @classmethod
+    def _without_image(cls, value: str | None) -> str | None:
+        if value is not None and "<image>" in value:
+            raise ValueError("holds <image>: pictures stand in the user's turn alone")
+        return value
 
 
 class Optimisation(Strict):
@@ -194,17 +230,25 @@ class Variant(Strict):
     """Overrides `tuning.learning_rate`."""
     connector_learning_rate: Rate | None = None
     """Overrides `tuning.connector_learning_rate`."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default={}, validate_default=True)
     """The method's own settings, checked against the method."""
 
-    @model_validator(mode="after")
-    def _known(self) -> Variant:
+    @field_validator("method")
+    @classmethod
+    def _known(cls, value: str) -> str:
         try:
-            chosen = methods.method(self.method)
+            methods.method(value)
         except KeyError as error:
             raise ValueError(error.args[0]) from None
-        chosen.Options.model_validate_json(json.dumps(self.options))
-        return self
+        return value
+
+    @field_validator("options")
+    @classmethod
+    def _of_the_method(cls, value: dict[str, Any], known: ValidationInfo) -> dict[str, Any]:
+        if "method" in known.data:  # else its own message says what is wrong
+            chosen = methods.method(known.data["method"])
+            chosen.Options.model_validate_json(json.dumps(value))
+        return value
 
 
 class Probes(Strict):
@@ -214,6 +258,17 @@ class Probes(Strict):
     """Rows per probe set (as many concepts as there are, at most)."""
     style: str
     """Style of the pictures in the probe sets."""
+    sets: list[Probe] = list(PROBES)
+    """Probe sets that subjects read; the two of a pair are compared with each other."""
+
+    @field_validator("sets")
+    @classmethod
+    def _paired(cls, value: list[str]) -> list[str]:
+        _distinct(value, "sets")
+        missing = [name for name in ("pair_images", "pair_texts") if name not in value]
+        if missing:
+            raise ValueError(f"{missing[0]} is missing: images are compared with their words")
+        return value
 
 
 class Activations(Strict):
@@ -229,10 +284,8 @@ class Activations(Strict):
 
     @field_validator("streams")
     @classmethod
-    def _distinct(cls, value: list[str]) -> list[str]:
-        if len(set(value)) != len(value) or not value:
-            raise ValueError("streams must name at least one stream, each once")
-        return value
+    def _each_once(cls, value: list[str]) -> list[str]:
+        return _distinct(value, "streams")
 
 
 class Geometry(Strict):
@@ -281,10 +334,25 @@ class Patching(Strict):
         "base_into_tuned",
     ]
 
+    @field_validator("directions")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        return _distinct(value, "directions")
+
+    @field_validator("sweeps")
+    @classmethod
+    def _no_sweep_twice(cls, value: list[Sweep]) -> list[Sweep]:
+        for index, sweep in enumerate(value):
+            if sweep in value[:index]:
+                raise ValueError(f"the sweep {index} is the same as {value.index(sweep)}")
+        return value
+
 
 class Benchmarks(Strict):
-    """How many items of each benchmark are asked."""
+    """Which benchmarks are asked, and how many items of each."""
 
+    tasks: list[Benchmark] = list(BENCHMARKS)
+    """Benchmarks that subjects are asked."""
     kind: PositiveInt
     """Kind-of-thing items per split (with the image, and again with the name in its place)."""
     choices: Annotated[int, Field(ge=2)] = 4
@@ -295,6 +363,11 @@ class Benchmarks(Strict):
     """Naming items per split."""
     max_new_tokens: PositiveInt = 8
     """Longest generated answer."""
+
+    @field_validator("tasks")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        return _distinct(value, "tasks")
 
 
 class Evaluation(Strict):
@@ -324,6 +397,19 @@ class Compute(Strict):
     """`auto` takes a GPU where there is one."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Type of the weights while training and measuring."""
+    checkpoint_seconds: Annotated[float, Field(ge=0.0)] = 300.0
+    """Training keeps a checkpoint this often, so that a killed job loses no more; 0: every step."""
+
+
+class Quota(Strict):
+    """What a run may cost by prediction; a run that would cost more stops before its first job."""
+
+    disk_gb: Annotated[float, Field(gt=0.0)] | None = None
+    """Disk that the results may take, in GB (10^9 bytes); null sets no limit."""
+    gpu_hours: Annotated[float, Field(gt=0.0)] | None = None
+    """Hours of jobs that ask for a GPU; null sets no limit."""
+    cpu_hours: Annotated[float, Field(gt=0.0)] | None = None
+    """Hours of cores in jobs without a GPU; null sets no limit."""
 
 
 class Study(Strict):
@@ -355,6 +441,7 @@ class Study(Strict):
     evaluation: Evaluation = Evaluation()
     statistics: Statistics = Statistics()
     compute: Compute = Compute()
+    quota: Quota = Quota()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Study:
@@ -379,11 +466,16 @@ class Study(Strict):
                 "patching.split: must be seen_style, unseen_style or unseen_concept, "
                 f"not {self.patching.split!r}"
             )
+        if self.patching.benchmark not in self.benchmarks.tasks:
+            raise ValueError(
+                f"benchmarks.tasks: {self.patching.benchmark} is missing, which patching scores"
+            )
         if self.patching.items > self.benchmarks.kind:
             raise ValueError(
                 f"patching.items: {self.patching.items} items asked of a split that has "
                 f"benchmarks.kind = {self.benchmarks.kind}"
             )
+        self._enough_items()
         styles = [*self.concepts.seen_styles, self.concepts.unseen_style]
         if self.probes.style not in styles:
             raise ValueError(f"probes.style: {self.probes.style!r} is none of {', '.join(styles)}")
@@ -394,6 +486,27 @@ class Study(Strict):
             )
         return self
 
+    def _enough_items(self) -> None:
+        """Refuse what the number of concepts could never give: scores or neighbours of too few."""
+        needed = max(3 * self.geometry.k, 3)
+        if self.probes.items < needed:
+            raise ValueError(
+                f"probes.items: {self.probes.items} items, but geometry.k = {self.geometry.k} "
+                f"neighbours need {needed}: no overlap would be defined"
+            )
+        if self.probes.items <= self.geometry.gride_range_max:
+            raise ValueError(
+                f"geometry.gride_range_max: neighbour {self.geometry.gride_range_max} of "
+                f"probes.items = {self.probes.items} items; must be at most "
+                f"{self.probes.items - 1}"
+            )
+        for name, least, why in (
+            ("naming", 2, "CIDEr's document frequencies need two"),
+            ("presence", 2, "one true and one false question"),
+        ):
+            if getattr(self.benchmarks, name) < least:
+                raise ValueError(f"benchmarks.{name}: must be at least {least}: {why}")
+
     @property
     def tuned_subjects(self) -> list[str]:
         """Subjects made by stage 2, `<variant>/seed-<s>`, variants in the study's order."""
@@ -403,140 +516,3 @@ class Study(Strict):
     def layers(self) -> list[int]:
         """All layer indices, 0 (input of block 0) to L."""
         return list(range(self.backbone.language_model.layers + 1))
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads 1e-4 as a number (YAML 1.1 reads it as text) and refuses a key given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise StudyError(
-                    f"{key_node.start_mark.name}: line {key_node.start_mark.line + 1}: "
-                    f"the key {key!r} is given twice"
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)
-
-
-def load_study(path: Path, overrides: Mapping[str, Any] | None = None) -> Study:
-    """Read a study file, merge overrides into it and check the result.
-
-    A file may start from another one of the same folder with `extends: <name>`; mappings merge key
-    by key, everything else is replaced. A null given for a variant takes the variant away.
-
-    Args:
-        path: YAML file.
-        overrides: nested mapping merged over the file, as `--config` gives it.
-
-    Raises:
-        StudyError: the file is missing or unreadable, or a key is unknown or has a wrong value;
-            the message names the file and every offending key.
-    """
-    data = _read(path)
-    if overrides:
-        data = _merge(data, {key: _typed(item) for key, item in overrides.items()})
-    variants = data.get("variants")
-    if isinstance(variants, dict):
-        data["variants"] = {name: value for name, value in variants.items() if value is not None}
-    try:
-        text = json.dumps(data)
-    except (TypeError, ValueError) as error:
-        raise StudyError(f"{path}: a value is not plain YAML data: {error}") from None
-    try:
-        study = Study.model_validate_json(text)
-    except ValidationError as error:
-        raise StudyError(_explain(path, error, bool(overrides))) from None
-    if study.name != path.stem:
-        raise StudyError(
-            f"{path}: name: is {study.name!r}, but a study is named as its file: {path.stem!r}"
-        )
-    return study
-
-
-def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    if path in seen:
-        raise StudyError(f"{path}: extends itself, through {' -> '.join(p.stem for p in seen)}")
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
-        raise StudyError(f"{path}: no such study file; studies here: {known}")
-    try:
-        with path.open(encoding="utf-8") as file:
-            data = yaml.load(file, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: not readable as YAML: {error}") from None
-    if not isinstance(data, dict):
-        raise StudyError(f"{path}: a study file is a mapping of keys to values")
-    parent = data.pop("extends", None)
-    if parent is None:
-        return data
-    if not isinstance(parent, str):
-        raise StudyError(f"{path}: extends: must be the name of a study, not {parent!r}")
-    return _merge(_read(path.parent / f"{parent}.yaml", (*seen, path)), data)
-
-
-def _typed(value: Any) -> Any:
-    """Read the texts inside mappings and lists as YAML would.
-
-    Snakemake reads `--config steps=3` as a number, but `--config align='{steps: 3}'` as a mapping
-    to the text "3".
-    """
-    if isinstance(value, Mapping):
-        return {key: _scalar(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_scalar(item) for item in value]
-    return value
-
-
-def _scalar(item: Any) -> Any:
-    if not isinstance(item, str):
-        return _typed(item)
-    try:
-        read = yaml.load(item, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
-    except yaml.YAMLError:
-        return item
-    return item if isinstance(read, (Mapping, list)) else read
-
-
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = _merge(merged[key], value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def _explain(path: Path, error: ValidationError, overridden: bool) -> str:
-    where = f"{path}" + (" with the overrides of --config" if overridden else "")
-    lines = []
-    for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"]) or "(whole study)"
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            message = "unknown key" + _suggestion(problem["loc"])
-        elif problem["type"] == "missing":
-            message = "required, but not given"
-        elif problem["type"] != "value_error":
-            message += f", not {problem['input']!r}"
-        lines.append(f"  {key}: {message}")
-    return f"{where}:\n" + "\n".join(lines)
-
-
-def _suggestion(location: tuple[int | str, ...]) -> str:
-    from difflib import get_close_matches
-
-    schema = json.dumps(Study.model_json_schema())
-    known = sorted(set(re.findall(r'"([a-z_0-9]+)": \{', schema)))
-    close = get_close_matches(str(location[-1]), known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""

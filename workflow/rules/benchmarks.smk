@@ -7,44 +7,60 @@ rule score_items:
         language_model=language_model(),
         model=subject_model,
         features=results(artefacts.FEATURES),
-        benchmarks=lambda wildcards: expand(
-            results(artefacts.BENCHMARK), benchmark=benchmarks_of(wildcards.subject)
+        benchmarks=expand(
+            results(artefacts.BENCHMARK), benchmark=STUDY.benchmarks.tasks
         ),
     output:
-        results(artefacts.BENCHMARK_ITEMS),
+        expand(
+            results(artefacts.BENCHMARK_ITEMS),
+            benchmark=STUDY.benchmarks.tasks,
+            allow_missing=True,
+        ),
     log:
         log_of("benchmarks/{subject}"),
     benchmark:
         timing_of("benchmarks/{subject}")
+    wildcard_constraints:
+        subject=WITH_CONNECTOR,
     conda:
         ENVIRONMENT
     threads: STUDY.compute.measuring_threads
     resources:
-        predicted_s=seconds(cost.benchmarks(STUDY)),
-        runtime=minutes(cost.benchmarks(STUDY)),
-        mem_mb=memory(cost.benchmarks(STUDY)),
-        disk_mb=10,
-        gpu=1,
+        **asked("score_items"),
     params:
-        study=take(
-            STUDY,
-            "seed",
-            "backbone.system_prompt",
-            "benchmarks.max_new_tokens",
-            "evaluation",
-            "compute",
-        ),
-        benchmarks=lambda wildcards: benchmarks_of(wildcards.subject),
+        **told("score_items.py", *READ_BY_BENCHMARKS, parts="benchmarks"),
     message:
         "Asking {wildcards.subject} the benchmark items"
     script:
         "../scripts/score_items.py"
 
 
+if TEXT_BENCHMARKS:
+
+    use rule score_items as score_base_items with:
+        input:
+            language_model=language_model(),
+            benchmarks=expand(results(artefacts.BENCHMARK), benchmark=TEXT_BENCHMARKS),
+        output:
+            expand(
+                results(artefacts.BENCHMARK_ITEMS),
+                subject="base",
+                benchmark=TEXT_BENCHMARKS,
+            ),
+        log:
+            log_of("benchmarks/base"),
+        benchmark:
+            timing_of("benchmarks/base")
+        resources:
+            **asked("score_items", subject="base"),
+        message:
+            "Asking base the benchmark items"
+
+
 rule score_tables:
     """Scores, and paired differences to the aligned backbone, with intervals."""
     input:
-        expand(results(artefacts.BENCHMARK_ITEMS), subject=ALL_SUBJECTS),
+        all_benchmark_items(),
     output:
         scores=results(artefacts.TABLES["scores"]),
         differences=results(artefacts.TABLES["differences"]),
@@ -56,9 +72,9 @@ rule score_tables:
         ENVIRONMENT
     threads: 1
     resources:
-        **ROUTINE,
+        **asked("score_tables"),
     params:
-        study=take(STUDY, "seed", "statistics"),
+        **told("score_tables.py", "seed", "statistics"),
     message:
         "Summarising benchmark scores"
     script:

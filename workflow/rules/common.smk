@@ -1,18 +1,22 @@
 """The study of this run, its paths, and what every rule shares."""
 
+import os
+import subprocess
+
 from layersight import artefacts, cost
 from layersight.data.packages import PACKAGES, PROVENANCE, cache_folder, package_folder
 from layersight.errors import UserError
 from layersight.models import registry
 from layersight.plan import write_plan
+from layersight.provenance.attempt import SHARED
+from layersight.provenance.code import CodeIndex
+from layersight.provenance.failures import left_out
+from layersight.provenance.lock import RunLock
+from layersight.provenance.steps import describe
+from layersight.reporting.figure_names import figure_names
 from layersight.slices import take
-from layersight.study import (
-    BENCHMARKS,
-    PROBES,
-    PackagedLanguageModel,
-    PackagedVisionEncoder,
-    load_study,
-)
+from layersight.study import PackagedLanguageModel, PackagedVisionEncoder
+from layersight.study_file import load_study
 from snakemake.exceptions import WorkflowError
 
 
@@ -34,10 +38,42 @@ STUDY = chosen_study()
 CACHE = str(cache_folder(STUDY))
 PACKAGE_KEYS = {package_folder(key, Path(CACHE)).name: key for key in PACKAGES}
 ENVIRONMENT = str(Path(workflow.basedir) / "envs/layersight.yaml")
-TEXT_PROBES = ["text_questions", "pair_texts"]
-TEXT_BENCHMARKS = ["kind_text"]
-MEASURED = ["aligned", *STUDY.tuned_subjects]
-ALL_SUBJECTS = ["base", *MEASURED]
+SCRIPTS = Path(workflow.basedir) / "workflow/scripts"
+CODE = CodeIndex()
+TEXT_PROBES = [s for s in STUDY.probes.sets if s in ("text_questions", "pair_texts")]
+TEXT_BENCHMARKS = [task for task in STUDY.benchmarks.tasks if task == "kind_text"]
+
+
+TRAINED_ON = ["compute.training_threads", "compute.device", "compute.precision"]
+MEASURED_ON = ["compute.measuring_threads", "compute.device", "compute.precision"]
+READ_BY_ACTIVATIONS = [
+    "seed",
+    "backbone.system_prompt",
+    "activations",
+    "evaluation.batch_size",
+    "evaluation.attention",
+    *MEASURED_ON,
+]
+READ_BY_BENCHMARKS = [
+    "seed",
+    "backbone.system_prompt",
+    "benchmarks.max_new_tokens",
+    "evaluation",
+    *MEASURED_ON,
+]
+READ_BY_REPORT = [
+    key for key in type(STUDY).model_fields if key not in ("assets", "compute", "quota")
+]
+READ_BY_FIGURES = [
+    "variants",
+    "seeds",
+    "statistics.level",
+    "activations.streams",
+    "benchmarks.tasks",
+    "patching.sweeps",
+]
+FOLLOWING = "LAYERSIGHT_FOLLOWING"
+WITH_CONNECTOR = r"aligned|[a-z0-9._-]+/seed-\d+"
 
 
 wildcard_constraints:
@@ -45,6 +81,28 @@ wildcard_constraints:
     variant=r"[a-z0-9._-]+",
     seed=r"\d+",
     package=r"[a-z0-9.-]+",
+
+
+def told(script, *paths, also=(), shared=False, **more):
+    """What every rule passes on: a slice of the study, and the library code that its script runs.
+
+    `shared` steps take their result from the store between studies where it has one.
+    """
+    return {
+        "study": take(STUDY, *paths),
+        "code": code_of(script, *also),
+        **({"shared": f"{CACHE}/{SHARED}"} if shared else {}),
+        **more,
+    }
+
+
+def code_of(script, *also):
+    """The code that a script runs, with modules that the study chooses by name."""
+    return {
+        "script": script,
+        "also": list(also),
+        "digest": CODE.code(SCRIPTS / script, also).digest,
+    }
 
 
 def results(pattern):
@@ -105,75 +163,196 @@ def vision_weights():
 
 def probes_of(subject):
     """Probe sets that a subject can read: the base language model has no connector."""
-    return TEXT_PROBES if subject == "base" else list(PROBES)
+    return TEXT_PROBES if subject == "base" else STUDY.probes.sets
 
 
 def benchmarks_of(subject):
     """Benchmarks that a subject can take: the base language model reads text only."""
-    return TEXT_BENCHMARKS if subject == "base" else list(BENCHMARKS)
+    return TEXT_BENCHMARKS if subject == "base" else STUDY.benchmarks.tasks
 
 
-def figures_of_study():
-    """Names of the figures: some need a sweep or a stream that a study may leave out."""
-    names = ["scores", "differences", "presence"]
-    names += [
-        f"recovery_{kind}"
-        for kind in dict.fromkeys(s.kind for s in STUDY.patching.sweeps)
+def method_module(variant):
+    """The module of a variant's method, chosen by its name."""
+    return f"layersight.tuning.methods.{STUDY.variants[variant].method}"
+
+
+def read_by_tuning(variant):
+    """What training a variant reads: a rate of its own hides the one of `tuning`."""
+    own = STUDY.variants[variant]
+    hidden = set()
+    if own.learning_rate is not None:
+        hidden.add("learning_rate")
+    if own.connector_learning_rate is not None:
+        hidden.add("connector_learning_rate")
+    tuning = [
+        f"tuning.{key}" for key in type(STUDY.tuning).model_fields if key not in hidden
     ]
-    names += ["change"]
-    streams = set(STUDY.activations.streams)
-    for name in ("overlap_tuned", "intrinsic_dimension"):
-        names += [name] if "last" in streams else []
-        names += [f"{name}_means"] if streams - {"last"} else []
-    names += ["intrinsic_dimension_scales"]
-    if "last" in streams or {"image_mean", "text_mean"} <= streams:
-        names += [
-            "overlap_modalities",
-            "cka_modalities",
-            "cosine_modalities",
-            "label_overlap",
-        ]
-    return [*names, "training"]
+    return [
+        "seed",
+        "backbone.system_prompt",
+        *tuning,
+        f"variants.{variant}",
+        *TRAINED_ON,
+    ]
 
 
-def seconds(predicted):
-    return max(1, round(predicted.seconds))
+def why_left_out(subject):
+    """Why a subject has no results; None unless its training failed as it would again."""
+    variant, seed = subject.split("/seed-")
+    step = describe(
+        "tune",
+        {"variant": variant, "seed": seed},
+        {
+            "study": take(STUDY, *read_by_tuning(variant)),
+            "code": code_of("tune.py", method_module(variant)),
+        },
+        [],
+        [results(artefacts.SUBJECT_MODEL).format(subject=subject)],
+        results=Path(results("")),
+        scripts=SCRIPTS,
+        index=CODE,
+    )
+    return left_out(Path(results("")), subject, step)
 
 
-def minutes(predicted):
-    """Time limit: four times the prediction and never under ten minutes, more on a retry."""
-    return lambda wildcards, attempt: attempt * max(
-        10, round(predicted.seconds * 4 / 60)
+FAILED = {
+    subject: message
+    for subject in STUDY.tuned_subjects
+    if (message := why_left_out(subject)) is not None
+}
+TUNED = [subject for subject in STUDY.tuned_subjects if subject not in FAILED]
+MEASURED = ["aligned", *TUNED]
+
+
+def activations_of(wildcards):
+    """Activations of one subject on all probe sets that it reads."""
+    return expand(
+        results(artefacts.ACTIVATIONS_PROBE),
+        subject=wildcards.subject,
+        probe=probes_of(wildcards.subject),
     )
 
 
-def memory(predicted):
-    """Memory limit: half as much again as predicted, more on a retry."""
-    return lambda wildcards, attempt: round((0.5 + attempt) * predicted.memory_mb)
+def all_activations():
+    return [
+        results(artefacts.ACTIVATIONS_PROBE).format(subject=subject, probe=probe)
+        for subject in ALL_SUBJECTS
+        for probe in probes_of(subject)
+    ]
 
 
-LIGHT = cost.Cost(seconds=5, memory_mb=600)
-ROUTINE = dict(
-    predicted_s=seconds(LIGHT),
-    runtime=minutes(LIGHT),
-    mem_mb=memory(LIGHT),
-    disk_mb=200,
-    gpu=0,
-)
+def all_benchmark_items():
+    return [
+        results(artefacts.BENCHMARK_ITEMS).format(subject=subject, benchmark=task)
+        for subject in ALL_SUBJECTS
+        for task in benchmarks_of(subject)
+    ]
 
 
-def announce(workflow):
-    """Say what is about to run, and leave the plan for the remaining time."""
-    jobs = [job for job in workflow.dag.needrun_jobs() if job.output]
-    planned = {
-        str(job.output[0]): float(job.resources.get("predicted_s", 5))
-        / max(1, workflow.cores or 1)
-        * min(job.threads, workflow.cores or 1)
-        for job in jobs
-    }
-    write_plan(Path(results(".plan.json")), planned)
-    total = sum(planned.values())
-    print(
-        f"Study {STUDY.name}: {len(jobs)} jobs, about {max(1, round(total / 60))} min on "
-        f"{workflow.cores} cores if they are as fast as the reference machine's."
+ALL_SUBJECTS = [*(["base"] if TEXT_PROBES else []), *MEASURED]
+
+
+def predicted(rule, wildcards, fixed):
+    """What one job of a rule will take."""
+    known = {key: value for key, value in wildcards.items()} | fixed
+    return cost.predict(STUDY, rule, **known)
+
+
+def asked(rule, **fixed):
+    """What the jobs of a rule ask for: time and memory beyond the prediction, more on a retry."""
+    return dict(
+        predicted_s=lambda wildcards: max(
+            1, round(predicted(rule, wildcards, fixed).seconds)
+        ),
+        runtime=lambda wildcards, attempt: attempt
+        * max(10, round(predicted(rule, wildcards, fixed).seconds * 4 / 60)),
+        mem_mb=lambda wildcards, attempt: round(
+            (0.5 + attempt) * predicted(rule, wildcards, fixed).memory_mb
+        ),
+        disk_mb=lambda wildcards: max(
+            1, round(predicted(rule, wildcards, fixed).disk_mb)
+        ),
+        gpu=1 if rule in cost.ON_GPU else 0,
+    )
+
+
+def priced(job, remote):
+    """What a job of the coming run costs, for the overview."""
+    name = job.rule.name.replace("_base_", "_")
+    fixed = {"subject": "base"} if name != job.rule.name else {}
+    price = predicted(
+        name, job.wildcards_dict, fixed | ({"on_gpu": True} if remote else {})
+    )
+    return name, price, job.threads, 1 if name in cost.ON_GPU else 0, remote
+
+
+def on_cluster(snakemake_workflow):
+    """Whether jobs go to a cluster; a dry run has an executor of its own, so the call tells."""
+    if not snakemake_workflow.dryrun:
+        return snakemake_workflow.non_local_exec
+    return any(
+        word.split("=")[0] in ("--profile", "--executor", "-e") for word in sys.argv
+    )
+
+
+RUN = {}
+
+
+def before_the_run(dag, jobs):
+    """Say what a run will take; stop it if that is too much; let no other run in beside it."""
+    snakemake_workflow = dag.workflow
+    if snakemake_workflow.executor_plugin is None or snakemake_workflow.touch:
+        return
+    for subject, message in FAILED.items():
+        reruns.say(f"Left out: {subject}. {message}")
+    if os.environ.get("LAYERSIGHT_WHY"):
+        lines = [f"{reruns.line(dag, job)}\n" for job in jobs]
+        Path(os.environ["LAYERSIGHT_WHY"]).write_text("".join(lines), encoding="utf-8")
+    if not jobs:
+        return
+    remote = on_cluster(snakemake_workflow)
+    rows = cost.summarise((priced(job, remote) for job in jobs), STUDY)
+    totals = cost.total(rows)
+    cores = None if remote else snakemake_workflow.cores
+    reruns.say(cost.render(rows, STUDY, cores))
+    cost.check_quota(STUDY, totals)
+    if snakemake_workflow.dryrun:
+        return
+    cost.check_space(Path(results("")), totals.disk_mb + totals.work_mb)
+    if totals.cache_mb:
+        cost.check_space(Path(CACHE), totals.cache_mb)
+    if not os.environ.get(FOLLOWING):
+        RUN["lock"] = RunLock(Path(results("")), STUDY.name)
+        RUN["lock"].take()
+    write_plan(
+        Path(results(".plan.json")),
+        {
+            str(job.output[0]): price.seconds
+            / max(1, cores or 1)
+            * min(threads, cores or 1)
+            for job in jobs
+            for _, price, threads, _, _ in [priced(job, remote)]
+        },
+    )
+
+
+def after_the_run():
+    if "lock" in RUN:
+        RUN.pop("lock").release()
+
+
+def go_on_without_failed():
+    """After variants that cannot be trained: the rest of the study, with the gap shown."""
+    new = [
+        f"{subject}: {message}"
+        for subject in TUNED
+        if (message := why_left_out(subject)) is not None
+    ]
+    if not new or os.environ.get(FOLLOWING):
+        return
+    reruns.say("\nGoing on without what cannot be trained:\n  " + "\n  ".join(new))
+    subprocess.run(
+        [sys.executable, "-m", "snakemake", *sys.argv[1:]],
+        env={**os.environ, FOLLOWING: "1"},
+        check=False,
     )

@@ -15,9 +15,19 @@ rule make_concepts:
         ENVIRONMENT
     threads: 1
     resources:
-        **ROUTINE,
+        **asked("make_concepts"),
     params:
-        study=take(STUDY, "seed", "concepts"),
+        **told(
+            "make_concepts.py",
+            "seed",
+            "concepts.source",
+            "concepts.kinds",
+            "concepts.unseen_subgroups",
+            "concepts.seen_styles",
+            "concepts.unseen_style",
+            "concepts.limit_per_subgroup",
+            shared=True,
+        ),
         cache=lambda wildcards, input: cache_of(input.packages),
     message:
         "Choosing the concepts of the study"
@@ -40,13 +50,15 @@ rule make_images:
         ENVIRONMENT
     threads: STUDY.compute.training_threads
     resources:
-        predicted_s=30,
-        runtime=minutes(cost.Cost(120, 0)),
-        mem_mb=memory(cost.Cost(0, 1000)),
-        disk_mb=500,
-        gpu=0,
+        **asked("make_images"),
     params:
-        study=take(STUDY, "seed", "concepts", "compute.training_threads"),
+        **told(
+            "make_images.py",
+            "seed",
+            "concepts",
+            "compute.training_threads",
+            shared=True,
+        ),
         cache=lambda wildcards, input: cache_of(input.packages),
     message:
         "Drawing the pictures in all styles"
@@ -54,38 +66,68 @@ rule make_images:
         "../scripts/make_images.py"
 
 
-rule make_conversations:
-    """Write the alignment pairs and the instruction conversations."""
+rule make_align:
+    """Write the conversations of stage 1: pictures and their captions."""
     input:
         concepts=results(artefacts.CONCEPTS),
     output:
-        align=results(artefacts.ALIGN),
-        instruct=results(artefacts.INSTRUCT),
+        results(artefacts.ALIGN),
     log:
-        log_of("make_conversations"),
+        log_of("make_align"),
     benchmark:
-        timing_of("make_conversations")
+        timing_of("make_align")
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        **ROUTINE,
+        **asked("make_align"),
     params:
-        study=take(
-            STUDY,
+        **told(
+            "make_align.py",
             "seed",
-            "concepts",
-            "mixture",
-            "benchmarks.choices",
+            "concepts.seen_styles",
+            "concepts.kinds",
             "align.steps",
             "align.batch_size",
-            "tuning.steps",
-            "tuning.batch_size",
+            shared=True,
         ),
     message:
-        "Writing alignment pairs and instruction conversations"
+        "Writing alignment pairs"
     script:
-        "../scripts/make_conversations.py"
+        "../scripts/make_align.py"
+
+
+rule make_instruct:
+    """Write the instruction conversations of stage 2."""
+    input:
+        concepts=results(artefacts.CONCEPTS),
+    output:
+        results(artefacts.INSTRUCT),
+    log:
+        log_of("make_instruct"),
+    benchmark:
+        timing_of("make_instruct")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **asked("make_instruct"),
+    params:
+        **told(
+            "make_instruct.py",
+            "seed",
+            "concepts.kinds",
+            "concepts.seen_styles",
+            "mixture",
+            "benchmarks.choices",
+            "tuning.steps",
+            "tuning.batch_size",
+            shared=True,
+        ),
+    message:
+        "Writing instruction conversations"
+    script:
+        "../scripts/make_instruct.py"
 
 
 rule make_probes:
@@ -93,7 +135,10 @@ rule make_probes:
     input:
         concepts=results(artefacts.CONCEPTS),
     output:
-        **{probe: results(artefacts.PROBE).format(probe=probe) for probe in PROBES},
+        **{
+            probe: results(artefacts.PROBE).format(probe=probe)
+            for probe in STUDY.probes.sets
+        },
     log:
         log_of("make_probes"),
     benchmark:
@@ -102,9 +147,17 @@ rule make_probes:
         ENVIRONMENT
     threads: 1
     resources:
-        **ROUTINE,
+        **asked("make_probes"),
     params:
-        study=take(STUDY, "seed", "concepts", "probes", "benchmarks.choices"),
+        **told(
+            "make_probes.py",
+            "seed",
+            "concepts.kinds",
+            "probes.items",
+            "probes.style",
+            "benchmarks.choices",
+            shared=True,
+        ),
     message:
         "Writing the probe sets"
     script:
@@ -119,7 +172,7 @@ rule make_benchmarks:
     output:
         **{
             name: results(artefacts.BENCHMARK).format(benchmark=name)
-            for name in BENCHMARKS
+            for name in STUDY.benchmarks.tasks
         },
     log:
         log_of("make_benchmarks"),
@@ -129,9 +182,20 @@ rule make_benchmarks:
         ENVIRONMENT
     threads: 1
     resources:
-        **ROUTINE,
+        **asked("make_benchmarks"),
     params:
-        study=take(STUDY, "seed", "concepts", "benchmarks"),
+        **told(
+            "make_benchmarks.py",
+            "seed",
+            "concepts.kinds",
+            "concepts.seen_styles",
+            "concepts.unseen_style",
+            "benchmarks.kind",
+            "benchmarks.choices",
+            "benchmarks.presence",
+            "benchmarks.naming",
+            shared=True,
+        ),
     message:
         "Writing the benchmark items"
     script:
@@ -153,19 +217,16 @@ rule features:
         ENVIRONMENT
     threads: STUDY.compute.training_threads
     resources:
-        predicted_s=seconds(cost.features(STUDY, 1800)),
-        runtime=minutes(cost.features(STUDY, 1800)),
-        mem_mb=memory(cost.features(STUDY, 1800)),
-        disk_mb=500,
-        gpu=1,
+        **asked("features"),
     params:
-        study=take(
-            STUDY,
+        **told(
+            "features.py",
             "seed",
             "concepts.image_size",
             "backbone.vision_encoder",
             "compute.training_threads",
             "compute.device",
+            shared=True,
         ),
     message:
         "Computing image features of the frozen vision encoder"

@@ -4,7 +4,7 @@
 rule intrinsic_dimension:
     """TwoNN and GRIDE intrinsic dimension of one subject's activations."""
     input:
-        activations=results(artefacts.ACTIVATIONS),
+        activations=activations_of,
     output:
         results(artefacts.INTRINSIC_DIMENSION),
     log:
@@ -15,14 +15,16 @@ rule intrinsic_dimension:
         ENVIRONMENT
     threads: 1
     resources:
-        predicted_s=20,
-        runtime=minutes(cost.Cost(60, 0)),
-        mem_mb=memory(LIGHT),
-        disk_mb=10,
-        gpu=0,
+        **asked("intrinsic_dimension"),
     params:
-        study=take(STUDY, "activations.streams", "geometry", "statistics.level"),
-        probes=lambda wildcards: probes_of(wildcards.subject),
+        **told(
+            "intrinsic_dimension.py",
+            "activations.streams",
+            "geometry.two_nn_fraction",
+            "geometry.gride_range_max",
+            "geometry.metric",
+            "statistics.level",
+        ),
     message:
         "Measuring the intrinsic dimension of {wildcards.subject}"
     script:
@@ -32,7 +34,7 @@ rule intrinsic_dimension:
 rule cross_modal:
     """How far images and their words are represented alike."""
     input:
-        activations=results(artefacts.ACTIVATIONS),
+        activations=activations_of,
         probe=results(artefacts.PROBE).format(probe="pair_texts"),
     output:
         results(artefacts.CROSS_MODAL),
@@ -44,13 +46,17 @@ rule cross_modal:
         ENVIRONMENT
     threads: 1
     resources:
-        predicted_s=30,
-        runtime=minutes(cost.Cost(60, 0)),
-        mem_mb=memory(LIGHT),
-        disk_mb=10,
-        gpu=0,
+        **asked("cross_modal"),
     params:
-        study=take(STUDY, "seed", "activations.streams", "geometry", "statistics.level"),
+        **told(
+            "cross_modal.py",
+            "seed",
+            "activations.streams",
+            "geometry.k",
+            "geometry.metric",
+            "geometry.resamples",
+            "statistics.level",
+        ),
     message:
         "Comparing images and words in {wildcards.subject}"
     script:
@@ -60,8 +66,12 @@ rule cross_modal:
 rule change:
     """How the representations of a tuned subject differ from the aligned backbone's."""
     input:
-        activations=results(artefacts.ACTIVATIONS),
-        reference=results(artefacts.ACTIVATIONS).format(subject="aligned"),
+        activations=activations_of,
+        reference=expand(
+            results(artefacts.ACTIVATIONS_PROBE),
+            subject="aligned",
+            probe=STUDY.probes.sets,
+        ),
     output:
         results(artefacts.CHANGE),
     log:
@@ -72,14 +82,17 @@ rule change:
         ENVIRONMENT
     threads: 1
     resources:
-        predicted_s=30,
-        runtime=minutes(cost.Cost(60, 0)),
-        mem_mb=memory(LIGHT),
-        disk_mb=10,
-        gpu=0,
+        **asked("change"),
     params:
-        study=take(STUDY, "seed", "activations.streams", "geometry", "statistics.level"),
-        probes=list(PROBES),
+        **told(
+            "change.py",
+            "seed",
+            "activations.streams",
+            "geometry.k",
+            "geometry.metric",
+            "geometry.resamples",
+            "statistics.level",
+        ),
     message:
         "Measuring the change of {wildcards.subject}"
     script:
@@ -101,11 +114,9 @@ rule weight_change:
         ENVIRONMENT
     threads: 1
     resources:
-        predicted_s=12,
-        runtime=minutes(cost.Cost(60, 0)),
-        mem_mb=memory(cost.Cost(0, cost.LOAD_MB + cost.parameters(STUDY) * 12 / 1e6)),
-        disk_mb=10,
-        gpu=0,
+        **asked("weight_change"),
+    params:
+        **told("weight_change.py"),
     message:
         "Measuring the weight change of {wildcards.subject}"
     script:
@@ -119,10 +130,8 @@ rule geometry_tables:
             results(artefacts.INTRINSIC_DIMENSION), subject=ALL_SUBJECTS
         ),
         cross_modal=expand(results(artefacts.CROSS_MODAL), subject=MEASURED),
-        change=expand(results(artefacts.CHANGE), subject=STUDY.tuned_subjects),
-        weight_change=expand(
-            results(artefacts.WEIGHT_CHANGE), subject=STUDY.tuned_subjects
-        ),
+        change=expand(results(artefacts.CHANGE), subject=TUNED),
+        weight_change=expand(results(artefacts.WEIGHT_CHANGE), subject=TUNED),
     output:
         intrinsic_dimension=results(artefacts.TABLES["intrinsic_dimension"]),
         cross_modal=results(artefacts.TABLES["cross_modal"]),
@@ -136,7 +145,9 @@ rule geometry_tables:
         ENVIRONMENT
     threads: 1
     resources:
-        **ROUTINE,
+        **asked("geometry_tables"),
+    params:
+        **told("concatenate.py"),
     message:
         "Collecting the geometry tables"
     script:

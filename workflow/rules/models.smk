@@ -17,13 +17,18 @@ rule align:
         ENVIRONMENT
     threads: STUDY.compute.training_threads
     resources:
-        predicted_s=seconds(cost.align(STUDY)),
-        runtime=minutes(cost.align(STUDY)),
-        mem_mb=memory(cost.align(STUDY)),
-        disk_mb=100,
-        gpu=1,
+        **asked("align"),
     params:
-        study=take(STUDY, "seed", "backbone", "align", "compute"),
+        **told(
+            "align.py",
+            "seed",
+            "backbone.connector",
+            "backbone.system_prompt",
+            "align",
+            *TRAINED_ON,
+            shared=True,
+            checkpoint_seconds=STUDY.compute.checkpoint_seconds,
+        ),
     message:
         "Aligning features: the connector learns, {STUDY.align.steps} steps"
     script:
@@ -47,20 +52,12 @@ rule tune:
         ENVIRONMENT
     threads: STUDY.compute.training_threads
     resources:
-        predicted_s=seconds(cost.tune(STUDY)),
-        runtime=minutes(cost.tune(STUDY)),
-        mem_mb=memory(cost.tune(STUDY)),
-        disk_mb=round(cost.parameters(STUDY) * 4 / 1e6) + 100,
-        gpu=1,
+        **asked("tune"),
     params:
-        study=lambda wildcards: take(
-            STUDY,
-            "seed",
-            "backbone",
-            "tuning",
-            f"variants.{wildcards.variant}",
-            "compute",
-        ),
+        study=lambda wildcards: take(STUDY, *read_by_tuning(wildcards.variant)),
+        code=lambda wildcards: code_of("tune.py", method_module(wildcards.variant)),
+        shared=f"{CACHE}/{SHARED}",
+        checkpoint_seconds=STUDY.compute.checkpoint_seconds,
     message:
         "Tuning the variant {wildcards.variant}, seed {wildcards.seed}, {STUDY.tuning.steps} steps"
     script:

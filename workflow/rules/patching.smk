@@ -21,20 +21,16 @@ rule patching_sweep:
         ENVIRONMENT
     threads: STUDY.compute.measuring_threads
     resources:
-        predicted_s=seconds(cost.patching(STUDY)),
-        runtime=minutes(cost.patching(STUDY)),
-        mem_mb=memory(cost.patching(STUDY)),
-        disk_mb=10,
-        gpu=1,
+        **asked("patching_sweep"),
     params:
-        study=take(
-            STUDY,
+        **told(
+            "patching.py",
             "seed",
             "backbone.system_prompt",
             "patching",
             "benchmarks.max_new_tokens",
             "evaluation",
-            "compute",
+            *MEASURED_ON,
         ),
     message:
         "Patching blocks between the aligned backbone and {wildcards.subject}"
@@ -45,7 +41,7 @@ rule patching_sweep:
 rule recovery_table:
     """Recovery of every window, with its interval."""
     input:
-        expand(results(artefacts.PATCHING), subject=STUDY.tuned_subjects),
+        expand(results(artefacts.PATCHING), subject=TUNED),
     output:
         results(artefacts.TABLES["recovery"]),
     log:
@@ -56,9 +52,9 @@ rule recovery_table:
         ENVIRONMENT
     threads: 1
     resources:
-        **ROUTINE,
+        **asked("recovery_table"),
     params:
-        study=take(STUDY, "seed", "statistics"),
+        **told("recovery.py", "seed", "statistics"),
     message:
         "Summarising recovery over windows"
     script:

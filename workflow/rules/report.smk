@@ -1,5 +1,7 @@
 """Report: training curves, figures with what they show, and one self-contained page."""
 
+TEMPLATES = ["file:reporting/templates"]
+
 
 rule training_table:
     """Put the training logs of all subjects together."""
@@ -15,7 +17,9 @@ rule training_table:
         ENVIRONMENT
     threads: 1
     resources:
-        **ROUTINE,
+        **asked("training_table"),
+    params:
+        **told("training_table.py"),
     message:
         "Collecting the training logs"
     script:
@@ -34,9 +38,9 @@ rule resolved_study:
         ENVIRONMENT
     threads: 1
     resources:
-        **ROUTINE,
+        **asked("resolved_study"),
     params:
-        study=STUDY.model_dump(mode="json"),
+        **told("resolved_study.py", *type(STUDY).model_fields),
     message:
         "Writing the resolved study"
     script:
@@ -55,8 +59,9 @@ rule figures:
                 category="Figures",
                 labels={"figure": name.replace("_", " ")},
             )
-            for name in figures_of_study()
+            for name in figure_names(STUDY)
         },
+        pdf=expand(results(artefacts.FIGURE_PDF), figure=figure_names(STUDY)),
         sentences=results(artefacts.SENTENCES),
     log:
         log_of("figures"),
@@ -66,22 +71,9 @@ rule figures:
         ENVIRONMENT
     threads: 2
     resources:
-        **ROUTINE,
+        **asked("figures"),
     params:
-        study=take(
-            STUDY,
-            "name",
-            "seeds",
-            "variants",
-            "concepts",
-            "backbone",
-            "activations",
-            "geometry",
-            "patching",
-            "benchmarks",
-            "probes",
-            "statistics",
-        ),
+        **told("figures.py", *READ_BY_FIGURES, failed=FAILED),
     message:
         "Drawing the figures"
     script:
@@ -95,9 +87,6 @@ rule make_report:
         concepts=results(artefacts.CONCEPTS),
         figures=rules.figures.output,
         models=expand(results(artefacts.SUBJECT_MODEL), subject=MEASURED),
-        activations=expand(results(artefacts.ACTIVATIONS), subject=ALL_SUBJECTS),
-        patching=expand(results(artefacts.PATCHING), subject=STUDY.tuned_subjects),
-        benchmarks=expand(results(artefacts.BENCHMARK_ITEMS), subject=ALL_SUBJECTS),
     output:
         report(
             results(artefacts.REPORT),
@@ -112,10 +101,37 @@ rule make_report:
         ENVIRONMENT
     threads: 1
     resources:
-        **ROUTINE,
+        **asked("make_report"),
     params:
-        study=STUDY.model_dump(mode="json"),
+        **told("make_report.py", *READ_BY_REPORT, also=TEMPLATES, failed=FAILED),
     message:
         "Writing the report"
     script:
         "../scripts/make_report.py"
+
+
+rule make_run_page:
+    """Write down on what machines the study ran, how long it took, and with what versions."""
+    input:
+        report=results(artefacts.REPORT),
+        models=expand(results(artefacts.SUBJECT_MODEL), subject=MEASURED),
+        activations=all_activations(),
+        patching=expand(results(artefacts.PATCHING), subject=TUNED),
+        benchmarks=all_benchmark_items(),
+    output:
+        results(artefacts.RUN_PAGE),
+    log:
+        log_of("make_run_page"),
+    benchmark:
+        timing_of("make_run_page")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **asked("make_run_page"),
+    params:
+        **told("make_run_page.py", "name", also=TEMPLATES),
+    message:
+        "Writing the page of the run"
+    script:
+        "../scripts/make_run_page.py"

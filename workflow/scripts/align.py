@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from running import job
+from running import job, work
 
 with job(snakemake) as study:
     from layersight.tuning.stages import align
@@ -13,4 +13,6 @@ with job(snakemake) as study:
         conversations=Path(snakemake.input.conversations),
         features=Path(snakemake.input.features),
         out=Path(snakemake.output[0]),
+        work=work(),
+        checkpoint_seconds=snakemake.params.checkpoint_seconds,
     )

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from running import job
+from running import folder, job, names
 
 with job(snakemake) as study:
     from layersight.geometry.stages import measure_change
@@ -11,8 +11,8 @@ with job(snakemake) as study:
         study,
         subject=snakemake.wildcards.subject,
         reference="aligned",
-        activations=Path(snakemake.input.activations),
-        reference_activations=Path(snakemake.input.reference),
-        probes=snakemake.params.probes,
+        activations=folder(snakemake.input.activations),
+        reference_activations=folder(snakemake.input.reference),
+        probes=names(snakemake.input.activations),
         out=Path(snakemake.output[0]),
     )

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from running import job
+from running import folder, job, names
 
 with job(snakemake) as study:
     from layersight.geometry.stages import measure_cross_modal
@@ -10,7 +10,8 @@ with job(snakemake) as study:
     measure_cross_modal(
         study,
         subject=snakemake.wildcards.subject,
-        activations=Path(snakemake.input.activations),
+        activations=folder(snakemake.input.activations),
+        probes=names(snakemake.input.activations),
         probe=Path(snakemake.input.probe),
         out=Path(snakemake.output[0]),
     )

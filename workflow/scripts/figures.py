@@ -12,4 +12,5 @@ with job(snakemake) as study:
         tables={name: Path(path) for name, path in snakemake.input.items()},
         out=Path(snakemake.output.sentences).parent,
         processes=snakemake.threads,
+        failed=snakemake.params.failed,
     )

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from running import job
+from running import folder, job, names
 
 with job(snakemake) as study:
     from layersight.geometry.stages import measure_intrinsic_dimension
@@ -10,7 +10,7 @@ with job(snakemake) as study:
     measure_intrinsic_dimension(
         study,
         subject=snakemake.wildcards.subject,
-        activations=Path(snakemake.input.activations),
-        probes=snakemake.params.probes,
+        activations=folder(snakemake.input.activations),
+        probes=names(snakemake.input.activations),
         out=Path(snakemake.output[0]),
     )

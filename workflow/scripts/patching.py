@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from running import job
+from running import job, work
 
 with job(snakemake) as study:
     from layersight.interventions.sweep import run_sweep
@@ -27,4 +27,5 @@ with job(snakemake) as study:
         benchmark=Path(snakemake.input.benchmark),
         features=Path(snakemake.input.features),
         out=Path(snakemake.output[0]),
+        work=work(),
     )

@@ -2,21 +2,24 @@
 
 from pathlib import Path
 
-from running import first, job, paths
+from running import first, job, parts, paths, work
 
 with job(snakemake) as study:
     from layersight.benchmarks.run import run_benchmarks
     from layersight.models.subjects import load_subject
 
+    tables = paths(snakemake.input.benchmarks)
+    outs = parts(list(tables))
     run_benchmarks(
         study,
         load_subject(
             study,
-            snakemake.wildcards.subject,
+            snakemake.wildcards.get("subject", "base"),
             language_model=Path(snakemake.input.language_model),
-            stage=first(snakemake.input.model),
+            stage=first(snakemake.input.get("model", [])),
         ),
-        benchmarks=paths(snakemake.input.benchmarks, snakemake.params.benchmarks),
-        features=Path(snakemake.input.features),
-        out=Path(snakemake.output[0]),
+        benchmarks={name: tables[name] for name in outs},
+        features=first(snakemake.input.get("features", [])),
+        outs=outs,
+        work=work(),
     )

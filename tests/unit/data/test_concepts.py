@@ -13,7 +13,8 @@ from layersight.data.concepts import (
     synthetic_concepts,
 )
 from layersight.errors import DataError, StudyError
-from layersight.study import Concepts, Study, load_study
+from layersight.study import Concepts, Study
+from layersight.study_file import load_study
 
 STUDIES = Path(__file__).parents[3] / "config" / "studies"
 
@@ -115,7 +116,7 @@ def test_limit_keeps_the_first_of_every_subgroup(packages: EmojiPackages) -> Non
 def test_unknown_subgroup_and_style_list_the_known_ones(packages: EmojiPackages) -> None:
     wrong = study_of(kinds={"animal": ["cats", "bugs"], "sky": ["weather"]})
     with pytest.raises(
-        StudyError, match=r"smoke.yaml: concepts.kinds.animal: .*'cats'.* bugs, dogs, weather"
+        StudyError, match=r"the study: concepts.kinds.animal: .*'cats'.* bugs, dogs, weather"
     ):
         emoji_concepts(wrong, packages)
     with pytest.raises(StudyError, match=r"concepts.seen_styles: .*'apple'.*openmoji, noto, flu"):

@@ -23,7 +23,8 @@ from layersight.data.conversations import (
 from layersight.data.schemas import IMAGES
 from layersight.errors import DataError, StudyError
 from layersight.storage.tables import read_table
-from layersight.study import BENCHMARKS, PROBES, Mixture, Optimisation, Study, load_study
+from layersight.study import BENCHMARKS, PROBES, Mixture, Optimisation, Study
+from layersight.study_file import load_study
 
 STUDIES = Path(__file__).parents[3] / "config" / "studies"
 
@@ -41,7 +42,8 @@ def make(study: Study, folder: Path) -> None:
     concepts, instruct = folder / "concepts.parquet", folder / "instruct.parquet"
     dataset.make_concepts(study, folder / "cache", concepts)
     dataset.make_images(study, concepts, folder / "cache", folder / "images.parquet")
-    dataset.make_conversations(study, concepts, folder / "align.parquet", instruct)
+    dataset.make_align(study, concepts, folder / "align.parquet")
+    dataset.make_instruct(study, concepts, instruct)
     dataset.make_probes(study, concepts, {n: folder / f"probe-{n}.parquet" for n in PROBES})
     outs = {name: folder / f"{name}.parquet" for name in BENCHMARKS}
     dataset.make_benchmarks(study, concepts, instruct, outs)

@@ -15,7 +15,7 @@ from layersight.data import packages
 from layersight.data.packages import PACKAGES, PROVENANCE, Package, cache_folder, fetch, unpack
 from layersight.errors import AssetError
 from layersight.storage.manifest import file_digest
-from layersight.study import load_study
+from layersight.study_file import load_study
 
 STUDIES = Path(__file__).parents[3] / "config" / "studies"
 
@@ -106,6 +106,29 @@ def test_missing_member_and_damaged_archive_are_reported(tmp_path: Path, target:
     whole = archive.read_bytes()
     archive.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(AssetError, match="damaged"):
+        unpack(archive, target)
+
+
+@pytest.mark.parametrize("name", ["fine.whl", "fine.tgz", "fine.tar"])
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04", b"\x1f\x8b\x08"])
+def test_a_file_that_is_no_archive_is_reported(
+    tmp_path: Path, target: Path, name: str, content: bytes
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(AssetError, match=f"{name}: damaged"):
+        unpack(tmp_path / name, target)
+    assert files_under(target) == []
+
+
+def test_an_encrypted_zip_is_reported(tmp_path: Path, target: Path) -> None:
+    archive = tmp_path / "fine.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("fine", "text")
+    whole = bytearray(archive.read_bytes())
+    for head, flag in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        whole[whole.index(head) + flag] |= 1
+    archive.write_bytes(bytes(whole))
+    with pytest.raises(AssetError, match="damaged archive .*encrypted"):
         unpack(archive, target)
 
 

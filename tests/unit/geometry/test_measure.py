@@ -117,8 +117,8 @@ def test_duplicates_are_dropped_and_counted():
     )
 
 
-@pytest.mark.parametrize(("distinct", "defined"), [(14, 0), (15, 1 + 3), (17, 1 + 4)])
-def test_dimensions_need_three_k_distinct_vectors_and_enough_ranks(distinct, defined):
+@pytest.mark.parametrize(("distinct", "defined"), [(9, 0), (10, 1 + 3), (17, 1 + 4)])
+def test_dimensions_need_ten_distinct_vectors_and_enough_ranks(distinct, defined):
     few = vectors("base", 1, "image")[:distinct]
     table = dimensions(lambda *_: (IDS[:distinct], few), ["image"], [1])
     assert len(table) == 5

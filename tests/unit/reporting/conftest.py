@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 import pytest
 
+from layersight.study import BENCHMARKS
+
 Tables = dict[str, pd.DataFrame]
 MakeTables = Callable[..., Tables]
 
@@ -247,21 +249,49 @@ def training(subjects: Sequence[str]) -> pd.DataFrame:
             "gradient_norm": 1.0,
             "tokens": 100,
             "answer_tokens": 10,
-            "seconds": 0.1,
         }
         for subject in subjects
         for step in range(20)
     )
 
 
+def of_subjects(frame: pd.DataFrame, failed: Sequence[str]) -> pd.DataFrame:
+    subjects = (
+        frame["subject"]
+        if "subject" in frame
+        else frame["variant"] + "/seed-" + frame["seed"].astype(str)
+    )
+    return frame[~subjects.isin(failed)]
+
+
+def of_choice(frame: pd.DataFrame, probes: Sequence[str], tasks: Sequence[str]) -> pd.DataFrame:
+    if "probe" in frame:
+        frame = frame[frame["probe"].isin(probes)]
+    if "benchmark" in frame:
+        frame = frame[frame["benchmark"].isin(tasks)]
+    if "pair" in frame and not {"visual_questions", "text_questions"} <= set(probes):
+        frame = frame[frame["pair"] == "concepts"]
+    return frame
+
+
 @pytest.fixture(scope="session")
 def make_tables() -> MakeTables:
-    """Make all tables of a study with some variants and seeds."""
+    """Make all tables of a study with some variants and seeds.
 
-    def make(variants: Sequence[str] = ("full", "lora"), seeds: int = 1) -> Tables:
+    Rows of `failed` subjects and of other probe sets and benchmarks are left out.
+    """
+
+    def make(
+        variants: Sequence[str] = ("full", "lora"),
+        seeds: int = 1,
+        *,
+        failed: Sequence[str] = (),
+        probes: Sequence[str] = tuple(PROBES),
+        tasks: Sequence[str] = BENCHMARKS,
+    ) -> Tables:
         tuned = subjects_of(variants, seeds)
         scored = scores(["base", "aligned", *tuned])
-        return {
+        tables = {
             "scores": scored,
             "differences": differences(scored),
             "recovery": recovery(variants, seeds),
@@ -270,6 +300,10 @@ def make_tables() -> MakeTables:
             "change": change(tuned),
             "weight_change": weight_change(tuned),
             "training": training(["aligned", *tuned]),
+        }
+        return {
+            name: of_choice(of_subjects(frame, failed), probes, tasks).reset_index(drop=True)
+            for name, frame in tables.items()
         }
 
     return make

@@ -4,9 +4,11 @@ import re
 from xml.etree import ElementTree
 
 import pytest
+from tests.conftest import ROOT
 
 from layersight.reporting.dag import dag_svg, study_graph
 from layersight.study import Study
+from layersight.study_file import load_study
 
 STAGES = [("a", 1), ("b", 2), ("c", 3), ("d", 1)]
 EDGES = [("a", "b"), ("b", "c"), ("a", "c"), ("c", "d")]
@@ -53,5 +55,21 @@ def test_a_cycle_and_an_unknown_stage_are_refused() -> None:
 def test_stages_count_what_the_study_makes(smoke: Study) -> None:
     counts = dict(study_graph(smoke)[0])
     assert counts["tuning"] == len(smoke.variants) * smoke.seeds
-    # Base reads the probe sets without pictures only.
+    # Base reads the probe sets without pictures only, and answers what is asked in words alone.
     assert counts["activations"] == 4 * (counts["tuning"] + 1) + 2
+    assert counts["benchmarks"] == 4 * (counts["tuning"] + 1) + 1
+
+
+def test_stages_count_the_probe_sets_and_benchmarks_of_the_study_only() -> None:
+    study = load_study(
+        ROOT / "config/studies/smoke.yaml",
+        {
+            "probes": {"sets": ["pair_images", "pair_texts"]},
+            "benchmarks": {"tasks": ["kind_image"]},
+        },
+    )
+    counts = dict(study_graph(study)[0])
+    assert counts["probe sets"] == 2
+    assert counts["benchmark items"] == 1
+    assert counts["activations"] == 2 * (counts["tuning"] + 1) + 1
+    assert counts["benchmarks"] == counts["tuning"] + 1

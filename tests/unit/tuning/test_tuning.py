@@ -12,7 +12,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from layersight.data.collation import collate
 from layersight.data.conversation import tokenize
-from layersight.errors import DataError, TrainingError
+from layersight.errors import DataError, DivergenceError, TrainingError
 from layersight.models.connectors import Connector
 from layersight.models.deltas import apply_delta, load_connector, save_connector, save_delta
 from layersight.models.language import load_language_model
@@ -20,7 +20,7 @@ from layersight.models.vlm import VisionLanguageModel
 from layersight.study import Optimisation
 from layersight.tuning import methods
 from layersight.tuning.batching import batch_order
-from layersight.tuning.trainer import schedule, train
+from layersight.tuning.trainer import largest_loss, schedule, train
 from layersight.tuning.weight_change import weight_change
 
 SETTINGS = Optimisation(steps=4, batch_size=3, learning_rate=1e-2, warmup=0.25)
@@ -165,7 +165,7 @@ def test_the_schedule_is_transformers(warmup):
         rates.step()
 
 
-def test_a_loss_that_is_not_finite_stops_with_step_and_learning_rate(tiny_folder, batches):
+def test_a_loss_that_is_not_finite_stops_before_any_weight_changes(tiny_folder, batches):
     model = prepared(tiny_folder, "full", None)
     broken = [*batches]
     broken[2] = type(broken[2])(
@@ -175,8 +175,59 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_learning_rate(tiny_folder
         broken[2].roles,
         broken[2].labels,
     )
-    with pytest.raises(TrainingError, match=r"test: loss nan.*at step 2 with learning rates"):
+    shorter = prepared(tiny_folder, "full", None)
+    with pytest.raises(DivergenceError, match=r"test: loss nan.*at step 2 with learning rates"):
         run(model, broken)
+    with pytest.raises(IndexError):
+        run(shorter, broken[:2])
+    for name, value in shorter.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+
+
+def test_a_gradient_that_is_not_finite_stops_before_any_weight_changes(tiny_folder, batches):
+    model = prepared(tiny_folder, "full", None)
+    before = snapshot(model)
+    model.connector.second.bias.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(DivergenceError, match="gradient norm nan at step 0"):
+        run(model, batches)
+    for name, value in model.state_dict().items():
+        assert torch.equal(before[name], value), name
+
+
+def test_a_loss_of_three_times_guessing_is_divergence_and_names_step_and_rates(
+    tiny_folder, batches
+):
+    model = prepared(tiny_folder, "full", None)
+    vocabulary = model.language_model.config.vocab_size
+    assert largest_loss(model) == pytest.approx(3 * math.log(vocabulary))
+    with torch.no_grad():
+        # Sure of itself and wrong: finite, and far worse than a uniform guess.
+        model.language_model.get_output_embeddings().weight.mul_(1e4)
+    before = snapshot(model)
+    with pytest.raises(DivergenceError) as caught:
+        train(
+            model, batches, SETTINGS.model_copy(update={"warmup": 0.0}),
+            what="full/seed-0", language_rate=2e-2, connector_rate=1e-3,
+            device=torch.device("cpu"),
+        )  # fmt: skip
+    error = caught.value
+    assert isinstance(error, TrainingError)
+    assert (error.step, error.learning_rate, error.connector_learning_rate) == (0, 2e-2, 1e-3)
+    for part in ("full/seed-0: loss ", "at step 0", "0.02 (language model)", "0.001 (connector)"):
+        assert part in str(error)
+    assert "lower the learning rates" in str(error)
+    for name, value in model.state_dict().items():
+        assert torch.equal(before[name], value), name
+
+
+def test_a_learning_rate_that_is_far_too_high_ends_in_a_divergence_error(tiny_folder, batches):
+    settings = SETTINGS.model_copy(update={"steps": 30, "warmup": 0.0, "clip_norm": 1e6})
+    with pytest.raises(DivergenceError) as caught:
+        train(
+            prepared(tiny_folder, "full", None), [batches[0]] * 30, settings,
+            what="test", language_rate=5.0, connector_rate=5.0, device=torch.device("cpu"),
+        )  # fmt: skip
+    assert 0 < caught.value.step < 30
 
 
 def test_nothing_to_learn_is_refused(tiny_folder, batches):

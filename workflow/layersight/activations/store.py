@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from layersight.errors import DataError
+from layersight.storage.atomic import atomic_file
 
 
 def schema(width: int, dtype: str) -> pa.Schema:
@@ -33,10 +37,12 @@ def schema(width: int, dtype: str) -> pa.Schema:
 class ActivationWriter:
     """Writes the layers of one subject on one probe set, part by part.
 
-    At most `rows_per_part` rows a layer are held in memory, however many inputs there are.
+    At most `rows_per_part` rows a layer (and one call's more) are held in memory, however many
+    inputs there are. Beside the layers stands a mark `part-NNNN.json` for every part that all
+    layers have; a writer on the same folder goes on after the last of them.
 
     Args:
-        folder: the probe set's folder; must not hold parts yet.
+        folder: for the parts; parts that are finished there are kept.
         layers: number of layers, L + 1.
         width: numbers in a vector.
         dtype: `float16` or `float32`.
@@ -51,13 +57,30 @@ class ActivationWriter:
         self._schema = schema(width, dtype)
         self._dtype = np.dtype(dtype)
         self._rows_per_part = rows_per_part
-        self._part = 0
+        self._parts = 0
+        self._calls = 0
+        self._rows = 0
         self._ids: list[str] = []
         self._streams: list[str] = []
         self._tokens: list[int | None] = []
         self._vectors: list[np.ndarray] = []
         for layer in range(layers):
             layer_folder(folder, layer).mkdir(parents=True, exist_ok=True)
+        while (mark := self._finished(self._parts)) is not None:
+            self._parts += 1
+            self._calls = mark["calls"]
+            self._rows += mark["rows"]
+        self._first_call = self._calls
+
+    @property
+    def first_call(self) -> int:
+        """Calls of `add` whose rows were in finished parts already: the caller leaves them out."""
+        return self._first_call
+
+    @property
+    def rows(self) -> int:
+        """Rows of a layer in finished parts."""
+        return self._rows
 
     def add(
         self,
@@ -66,7 +89,7 @@ class ActivationWriter:
         tokens: Sequence[int | None],
         vectors: np.ndarray,
     ) -> None:
-        """Add the rows of one stream.
+        """Add the rows of one stream, which may be none: parts count the calls.
 
         Args:
             item_ids: of the rows.
@@ -89,6 +112,7 @@ class ActivationWriter:
         self._streams += [stream] * len(item_ids)
         self._tokens += tokens
         self._vectors.append(stored)
+        self._calls += 1
         if len(self._ids) >= self._rows_per_part:
             self.flush()
 
@@ -109,21 +133,63 @@ class ActivationWriter:
                 ],
                 schema=self._schema,
             )
-            # Floats of activations hardly compress; plain pages are the quickest to read back.
-            pq.write_table(
-                table,
-                layer_folder(self._folder, layer) / f"part-{self._part:04d}.parquet",
-                compression={
-                    "item_id": "zstd",
-                    "stream": "zstd",
-                    "token": "zstd",
-                    "vector": "none",
-                },
-                use_dictionary=["item_id", "stream"],
-                write_statistics=["item_id", "stream"],
+            with atomic_file(self._path(layer, self._parts)) as beside:
+                # Floats of activations hardly compress; plain pages are the quickest to read back.
+                pq.write_table(
+                    table,
+                    beside,
+                    compression={
+                        "item_id": "zstd",
+                        "stream": "zstd",
+                        "token": "zstd",
+                        "vector": "none",
+                    },
+                    use_dictionary=["item_id", "stream"],
+                    write_statistics=["item_id", "stream"],
+                )
+        # Last of all: the part counts from here on.
+        with atomic_file(self._mark(self._parts)) as beside:
+            beside.write_text(
+                json.dumps({"calls": self._calls, "rows": len(self._ids)}), encoding="utf-8"
             )
-        self._part += 1
+        self._parts += 1
+        self._rows += len(self._ids)
         self._ids, self._streams, self._tokens, self._vectors = [], [], [], []
+
+    def place(self, folder: Path) -> None:
+        """Give the finished parts a second name in another folder, without copying them.
+
+        They keep their names here, so that a job that is killed right afterwards has them still.
+        On a file system without hard links they are moved.
+        """
+        for layer in range(self._layers):
+            layer_folder(folder, layer).mkdir(parents=True, exist_ok=True)
+            for part in range(self._parts):
+                source = self._path(layer, part)
+                target = layer_folder(folder, layer) / source.name
+                try:
+                    os.link(source, target)
+                except OSError:
+                    shutil.move(source, target)
+
+    def _finished(self, part: int) -> dict[str, int] | None:
+        """Return what the mark of a part says, if all layers have the part whole."""
+        try:
+            mark = json.loads(self._mark(part).read_text(encoding="utf-8"))
+            found = {"calls": int(mark["calls"]), "rows": int(mark["rows"])}
+            for layer in range(self._layers):
+                with pq.ParquetFile(self._path(layer, part)) as file:
+                    if file.metadata.num_rows != found["rows"]:
+                        return None
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+            return None
+        return found
+
+    def _path(self, layer: int, part: int) -> Path:
+        return layer_folder(self._folder, layer) / f"part-{part:04d}.parquet"
+
+    def _mark(self, part: int) -> Path:
+        return Path(self._folder) / f"part-{part:04d}.json"
 
 
 class ActivationStore:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import torch
 
+from layersight.benchmarks.scoring import normalise_answer
 from layersight.data.batch import Batch
 from layersight.data.collation import collate, length_sorted_batches
 from layersight.data.conversation import Tokens
 from layersight.data.features import FeatureStore
 from layersight.data.rows import tokenized_rows
+from layersight.data.schemas import BENCHMARK
 from layersight.errors import DataError
 from layersight.models.blocks import unwrapped
 from layersight.models.subjects import Subject
@@ -59,25 +62,58 @@ def load_questions(
     """Read and tokenise a benchmark, or the first `limit` items of one split.
 
     Raises:
-        DataError: no item is left.
+        DataError: no benchmark table, an item that cannot be scored, or no item is left.
     """
+    items = read_table(table, BENCHMARK).to_pylist()
     tokens, _ = tokenized_rows(study, table, subject.tokenizer, image_tokens)
-    items = read_table(table).to_pylist()
     kept = [i for i, item in enumerate(items) if split is None or item["split"] == split][:limit]
     if not kept:
-        raise DataError(f"{table}: has no items of the split {split!r}")
+        splits = ", ".join(sorted({item["split"] for item in items}))
+        raise DataError(f"{table}: has no items of the split {split!r}; its splits are {splits}")
+    _check_answers(table, [items[i] for i in kept])
     return Questions([items[i] for i in kept], [tokens[i] for i in kept])
+
+
+def _check_answers(table: Path, items: Sequence[dict[str, Any]]) -> None:
+    free: Counter[str] = Counter()
+    for item in items:
+        where = f"{table}: row {item['item_id']}"
+        if not item["answer"].strip():
+            raise DataError(f"{where}: answer is empty; every item needs its right answer")
+        if item["choices"] and item["answer"] not in item["choices"]:
+            raise DataError(
+                f"{where}: the answer {item['answer']!r} is none of the choices "
+                f"{', '.join(str(choice) for choice in item['choices'])}"
+            )
+        if not item["choices"]:
+            free[item["split"]] += 1
+            if not any(normalise_answer(text or "") for text in item["references"]):
+                raise DataError(f"{where}: references has no word in it; give an accepted answer")
+            if None in item["references"]:
+                raise DataError(f"{where}: one of its references is empty")
+    for split, count in free.items():
+        if count < 2:
+            raise DataError(
+                f"{table}: the split {split} has one item; free answers are scored with document "
+                f"frequencies, which need two at least"
+            )
 
 
 def first_tokens(choices: Sequence[str], subject: Subject) -> list[int]:
     """Return the first token of every choice, as the assistant's turn would begin.
 
     Raises:
-        DataError: two choices begin with the same token, so that it cannot tell them apart.
+        DataError: there are no two choices, one has no token, or two begin with the same token, so
+            that it cannot tell them apart.
     """
-    tokens = [
-        subject.tokenizer(choice, add_special_tokens=False)["input_ids"][0] for choice in choices
-    ]
+    if len(choices) < 2:
+        raise DataError(f"an item has the choices {list(choices)}; a choice needs two at least")
+    tokens = []
+    for choice in choices:
+        encoded = subject.tokenizer(choice or "", add_special_tokens=False)["input_ids"]
+        if not encoded:
+            raise DataError(f"the choice {choice!r} has no token; name every choice")
+        tokens.append(encoded[0])
     for index, token in enumerate(tokens):
         if token in tokens[:index]:
             other = choices[tokens.index(token)]
@@ -115,8 +151,18 @@ def choice_margins(
 def generate(
     model: VisionLanguageModel, batch: Batch, subject: Subject, max_new_tokens: int
 ) -> list[str]:
-    """Answer greedily; return the text of every row without special tokens."""
+    """Answer greedily; return the text of every row without special tokens.
+
+    Raises:
+        DataError: prompt and answer may be longer than the model's context.
+    """
     language_model = unwrapped(model.language_model)
+    prompt = int(batch.input_ids.shape[1])
+    if prompt + max_new_tokens > subject.tokenizer.model_max_length:
+        raise DataError(
+            f"a prompt of {prompt} tokens and benchmarks.max_new_tokens = {max_new_tokens} exceed "
+            f"the {subject.tokenizer.model_max_length} tokens that the language model reads"
+        )
     output = language_model.generate(
         inputs_embeds=model.embed(batch),
         attention_mask=batch.attention_mask,

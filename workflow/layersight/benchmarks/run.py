@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
+from layersight import interruption
 from layersight.benchmarks.items import ITEMS
 from layersight.benchmarks.questions import (
     Questions,
@@ -17,12 +21,20 @@ from layersight.benchmarks.questions import (
     load_questions,
 )
 from layersight.benchmarks.scoring import cider, exact_match, yes_no
+from layersight.data.batch import Batch
 from layersight.data.features import FeatureStore
 from layersight.models.subjects import Subject, variant_and_seed
 from layersight.progress import Progress
 from layersight.storage.manifest import Stopwatch, write_manifest
 from layersight.storage.tables import write_table
+from layersight.storage.unfinished import keep_rows, kept_rows
 from layersight.study import Study
+
+Answer = Callable[[list[int], Batch], list[str]]
+"""Answers a batch of items, given by their indices."""
+
+ANSWERS = pa.schema([("item_id", pa.string()), ("prediction", pa.string())])
+"""The answers of one batch, as unfinished work keeps them."""
 
 
 def evaluation_spec(study: Study) -> dict[str, Any]:
@@ -45,81 +57,163 @@ def evaluation_digest(study: Study) -> str:
 
 
 def run_benchmarks(
-    study: Study, subject: Subject, *, benchmarks: Mapping[str, Path], features: Path, out: Path
+    study: Study,
+    subject: Subject,
+    *,
+    benchmarks: Mapping[str, Path],
+    features: Path | None,
+    outs: Mapping[str, Path],
+    work: Path | None = None,
 ) -> None:
-    """Answer every item of every benchmark and write one row per item to the table `out`.
-
-    A manifest appears beside the table.
+    """Answer every item of every benchmark and write one table a benchmark, one row an item.
 
     Args:
         study: the study.
         subject: a loaded subject.
         benchmarks: name of the benchmark to its table.
-        features: image features.
-        out: table with the schema `ITEMS`.
+        features: image features; None if no input has a picture.
+        outs: name of the benchmark to the table to write, with the schema `ITEMS`; it appears, with
+            `manifest.json` beside it, as soon as that benchmark is done.
+        work: folder for the answers so far, from which the same call goes on; None keeps none.
+
+    Raises:
+        DataError: a benchmark is not what it should be.
+        Interrupted: an end was asked for; the answers so far are kept.
     """
-    watch = Stopwatch()
-    store = FeatureStore.load(features)
-    rows: list[dict[str, Any]] = []
+    store = FeatureStore.of(features)
     for name, table in benchmarks.items():
+        watch = Stopwatch()
         questions = load_questions(study, table, subject, store.tokens)
-        answer = _choose if name in ("kind_image", "kind_text") else _generate
-        predictions = answer(study, subject, questions, store, name)
-        rows += _scored(subject, name, questions, predictions)
-    write_table(out, rows, ITEMS)
-    write_manifest(
-        out.with_name("manifest.json"),
-        settings=evaluation_spec(study),
-        seed=None,
-        device=str(subject.model.device),
-        stopwatch=watch,
-        inputs=[*benchmarks.values(), features],
-        evaluation=evaluation_digest(study),
-        items=len(rows),
+        predictions, kept = _answers(study, subject, questions, store, name, work)
+        rows = _scored(subject, name, questions, predictions)
+        write_table(outs[name], rows, ITEMS)
+        write_manifest(
+            outs[name].with_name("manifest.json"),
+            settings=evaluation_spec(study),
+            seed=None,
+            device=str(subject.model.device),
+            stopwatch=watch,
+            inputs=[path for path in (table, features) if path is not None],
+            evaluation=evaluation_digest(study),
+            items=len(rows),
+            items_from_an_interrupted_job=kept,
+        )
+
+
+def in_pieces(
+    study: Study,
+    questions: Questions,
+    store: FeatureStore,
+    pad_token: int,
+    compute: Callable[[list[int], Batch], list[dict[str, Any]]],
+    *,
+    what: str,
+    piece: str,
+    schema: pa.Schema,
+    work: Path | None,
+    rows_per_item: int = 1,
+) -> tuple[list[tuple[list[int], list[dict[str, Any]]]], int]:
+    """Compute the rows of every batch of questions, and keep each batch's as soon as it is done.
+
+    Args:
+        study: the study.
+        questions: to put into batches.
+        store: image features.
+        pad_token: token id put on padding.
+        compute: takes item indices and their batch (on the CPU) and returns `rows_per_item` times
+            one row an item, in that order.
+        what: names the work.
+        piece: names it in `work`.
+        schema: of the rows; has `item_id`.
+        work: folder for unfinished work; None keeps nothing.
+        rows_per_item: how often an item occurs.
+
+    Returns:
+        Item indices and rows of every batch, and how many items an interrupted job had kept.
+
+    Raises:
+        Interrupted: an end was asked for before a batch.
+    """
+    done: list[tuple[list[int], list[dict[str, Any]]]] = []
+    kept = 0
+    with Progress(len(questions.items), f"{what}: item") as progress:
+        for number, (chosen, batch) in enumerate(
+            questions.batches(store, batch_size=study.evaluation.batch_size, pad_token=pad_token)
+        ):
+            name = f"{piece}/batch-{number:06d}"
+            ids = [questions.items[i]["item_id"] for i in chosen]
+            rows = kept_rows(work, name, schema)
+            if rows is not None and [row["item_id"] for row in rows] == ids * rows_per_item:
+                kept += len(chosen)
+                progress.total -= len(chosen)
+            else:
+                at = f"item {kept + progress.done}"
+                interruption.stop_if_requested(what, at, kept=work is not None)
+                if kept and not progress.done:
+                    print(f"{what}: goes on at {at}", file=sys.stderr, flush=True)
+                rows = compute(chosen, batch)
+                keep_rows(work, name, rows, schema)
+                progress.advance(len(chosen))
+            done.append((chosen, rows))
+    return done, kept
+
+
+def _answers(
+    study: Study,
+    subject: Subject,
+    questions: Questions,
+    store: FeatureStore,
+    name: str,
+    work: Path | None,
+) -> tuple[list[str], int]:
+    """Return the answer to every item, and how many of them an interrupted job had kept."""
+    answer = (_chooser if name in ("kind_image", "kind_text") else _generator)(
+        study, subject, questions
     )
 
+    def compute(chosen: list[int], batch: Batch) -> list[dict[str, Any]]:
+        texts = answer(chosen, batch.to(subject.model.device))
+        return [
+            {"item_id": questions.items[i]["item_id"], "prediction": text}
+            for i, text in zip(chosen, texts, strict=True)
+        ]
 
-def _choose(
-    study: Study, subject: Subject, questions: Questions, store: FeatureStore, name: str
-) -> list[str]:
+    batches, kept = in_pieces(
+        study,
+        questions,
+        store,
+        int(subject.tokenizer.pad_token_id),
+        compute,
+        what=f"{subject.name} on {name}",
+        piece=name,
+        schema=ANSWERS,
+        work=work,
+    )
     predictions = [""] * len(questions.items)
-    choices = [first_tokens(item["choices"], subject) for item in questions.items]
-    with Progress(len(predictions), f"{subject.name} on {name}: item") as progress:
-        for chosen, batch in questions.batches(
-            store,
-            batch_size=study.evaluation.batch_size,
-            pad_token=int(subject.tokenizer.pad_token_id),
-        ):
-            logits = subject.model.last_logits(batch.to(subject.model.device))
-            items = [questions.items[i] for i in chosen]
-            correct = [item["choices"].index(item["answer"]) for item in items]
-            picked, _ = choice_margins(logits, [choices[i] for i in chosen], correct)
-            for i, item, choice in zip(chosen, items, picked, strict=True):
-                predictions[i] = item["choices"][choice]
-            progress.advance(len(chosen))
-    return predictions
+    for chosen, rows in batches:
+        for i, row in zip(chosen, rows, strict=True):
+            predictions[i] = row["prediction"]
+    return predictions, kept
 
 
-def _generate(
-    study: Study, subject: Subject, questions: Questions, store: FeatureStore, name: str
-) -> list[str]:
-    predictions = [""] * len(questions.items)
-    with Progress(len(predictions), f"{subject.name} on {name}: item") as progress:
-        for chosen, batch in questions.batches(
-            store,
-            batch_size=study.evaluation.batch_size,
-            pad_token=int(subject.tokenizer.pad_token_id),
-        ):
-            texts = generate(
-                subject.model,
-                batch.to(subject.model.device),
-                subject,
-                study.benchmarks.max_new_tokens,
-            )
-            for i, text in zip(chosen, texts, strict=True):
-                predictions[i] = text
-            progress.advance(len(chosen))
-    return predictions
+def _chooser(study: Study, subject: Subject, questions: Questions) -> Answer:
+    tokens = [first_tokens(item["choices"], subject) for item in questions.items]
+
+    def choose(chosen: list[int], batch: Batch) -> list[str]:
+        items = [questions.items[i] for i in chosen]
+        correct = [item["choices"].index(item["answer"]) for item in items]
+        logits = subject.model.last_logits(batch)
+        picked, _ = choice_margins(logits, [tokens[i] for i in chosen], correct)
+        return [item["choices"][choice] for item, choice in zip(items, picked, strict=True)]
+
+    return choose
+
+
+def _generator(study: Study, subject: Subject, questions: Questions) -> Answer:
+    def answer(chosen: list[int], batch: Batch) -> list[str]:
+        return generate(subject.model, batch, subject, study.benchmarks.max_new_tokens)
+
+    return answer
 
 
 def _scored(

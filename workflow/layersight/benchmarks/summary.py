@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from layersight.benchmarks.scoring import pope_scores, yes_no
+from layersight.errors import DataError
 from layersight.seeds import derive_seed
 from layersight.statistics import (
     Interval,
@@ -82,6 +83,10 @@ DIFFERENCE_COLUMNS = (
 )
 
 
+class ItemsError(DataError, ValueError):
+    """The table of items is not one from which scores can be made."""
+
+
 def score_table(
     items: pd.DataFrame, *, resamples: int = 2000, level: float = 0.95, seed: int
 ) -> pd.DataFrame:
@@ -117,7 +122,7 @@ def score_table(
         all keys but the metric; scores are float64 shares (CIDEr 0..10), `n` counts items.
 
     Raises:
-        ValueError: a column is missing or has a gap, a benchmark is unknown, an item occurs twice,
+        ItemsError: a column is missing or has a gap, a benchmark is unknown, an item occurs twice,
             a score is missing, or a `presence` score contradicts its prediction.
     """
     _check_items(items)
@@ -177,14 +182,14 @@ def difference_table(
         was not run at all gives no row.
 
     Raises:
-        ValueError: as `score_table`, and where the reference is missing altogether or two subjects
+        ItemsError: as `score_table`, and where the reference is missing altogether or two subjects
             were scored on different items of a benchmark, or on items of the same name that differ
             in answer or picture.
     """
     _check_items(items)
     subjects = sorted(items["subject"].unique())
     if reference_subject not in subjects:
-        raise ValueError(
+        raise ItemsError(
             f'the reference subject "{reference_subject}" has no items; subjects are {subjects}'
         )
     keys = ["benchmark", "split"]
@@ -236,7 +241,7 @@ def _pope_rows(
     contradicted = np.flatnonzero(group["score"].to_numpy() != (right_yes == said_yes))
     if contradicted.size:
         row = group.iloc[int(contradicted[0])]
-        raise ValueError(
+        raise ItemsError(
             f"{where}: item {row['item_id']} has score {row['score']}, but its prediction "
             f"{row['prediction']!r} against the answer {row['answer']!r} says otherwise"
         )
@@ -308,29 +313,29 @@ def _conditions(group: pd.DataFrame, benchmark: str) -> Iterator[tuple[str, pd.D
 def _check_items(items: pd.DataFrame) -> None:
     missing = [column for column in ITEM_COLUMNS if column not in items.columns]
     if missing:
-        raise ValueError(f"the table of items lacks the columns {missing}")
+        raise ItemsError(f"the table of items lacks the columns {missing}")
     if items.empty:
-        raise ValueError("the table of items is empty; nothing was scored")
+        raise ItemsError("the table of items is empty; nothing was scored")
     for column in ITEM_COLUMNS:
         if column == "cider":
             continue
         gaps = int(items[column].isna().sum())
         if gaps:
-            raise ValueError(f'column "{column}" of the table of items is missing in {gaps} rows')
+            raise ItemsError(f'column "{column}" of the table of items is missing in {gaps} rows')
     unknown = sorted(set(items["benchmark"]) - set(MEAN_METRICS))
     if unknown:
-        raise ValueError(f"unknown benchmarks {unknown}; known are {sorted(MEAN_METRICS)}")
+        raise ItemsError(f"unknown benchmarks {unknown}; known are {sorted(MEAN_METRICS)}")
     presence = items[items["benchmark"] == "presence"]
     if (presence["condition"] == POOLED).any():
-        raise ValueError(f'presence has the condition "{POOLED}", which names the pooled rows')
+        raise ItemsError(f'presence has the condition "{POOLED}", which names the pooled rows')
     odd = sorted(set(presence["answer"]) - {"yes", "no"})
     if odd:
-        raise ValueError(f'presence: answers must be "yes" or "no"; found {odd[:3]}')
+        raise ItemsError(f'presence: answers must be "yes" or "no"; found {odd[:3]}')
     key = ["subject", "benchmark", "split", "condition", "item_id"]
     repeated = items[items.duplicated(key)]
     if len(repeated):
         row = repeated.iloc[0]
-        raise ValueError(
+        raise ItemsError(
             f"{row['subject']}, {_place(row['benchmark'], row['split'], row['condition'])}: "
             f"item {row['item_id']} occurs more than once ({len(repeated)} rows too many)"
         )
@@ -342,7 +347,7 @@ def _check_pairing(first: pd.DataFrame, second: pd.DataFrame, where: str) -> Non
     theirs = set(second[keys].itertuples(index=False, name=None))
     if ours != theirs:
         only = sorted(ours ^ theirs)
-        raise ValueError(
+        raise ItemsError(
             f"{where}: the items differ, {len(ours)} against {len(theirs)}; "
             f"{len(only)} are in one only, such as {only[0][1]}"
         )
@@ -350,7 +355,7 @@ def _check_pairing(first: pd.DataFrame, second: pd.DataFrame, where: str) -> Non
         unequal = np.flatnonzero(first[column].to_numpy() != second[column].to_numpy())
         if unequal.size:
             item = first["item_id"].iloc[int(unequal[0])]
-            raise ValueError(
+            raise ItemsError(
                 f"{where}: {column} differs in {unequal.size} items, such as {item}; "
                 "the two were not scored on the same data"
             )
@@ -361,7 +366,7 @@ def _scores(group: pd.DataFrame, column: str, where: str) -> FloatArray:
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:
         item = group["item_id"].iloc[int(bad[0])]
-        raise ValueError(
+        raise ItemsError(
             f'{where}: column "{column}" is not a number in {bad.size} of {values.size} items, '
             f"such as {item}"
         )

@@ -87,7 +87,7 @@ def concept_styles(study: Study) -> list[str]:
         if style not in known:
             key = "unseen_style" if style == study.concepts.unseen_style else "seen_styles"
             raise StudyError(
-                f"{_study_file(study)}: concepts.{key}: unknown style {style!r}; the source "
+                f"the study: concepts.{key}: unknown style {style!r}; the source "
                 f"{study.concepts.source} has {', '.join(known)}"
             )
     return styles
@@ -294,10 +294,6 @@ def _clean_synonyms(label: str, names: Iterable[str]) -> tuple[str, ...]:
 
 def _unknown_subgroup(study: Study, kind: str, subgroup: str, known: Iterable[str]) -> StudyError:
     return StudyError(
-        f"{_study_file(study)}: concepts.kinds.{kind}: unknown subgroup {subgroup!r}; the source "
+        f"the study: concepts.kinds.{kind}: unknown subgroup {subgroup!r}; the source "
         f"{study.concepts.source} has {', '.join(sorted(known))}"
     )
-
-
-def _study_file(study: Study) -> str:
-    return f"config/studies/{study.name}.yaml"

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from jinja2 import TemplateError
+
 from layersight.errors import DataError
 
 if TYPE_CHECKING:
@@ -72,8 +74,11 @@ def tokenize(
         system_prompt: system message; None leaves the template's own default.
 
     Raises:
-        DataError: an unknown turn, or a template that does not keep a message verbatim.
+        DataError: no turn or an unknown one, no chat template, or a template that does not take
+            these messages or does not keep one verbatim.
     """
+    if not conversation:
+        raise DataError("the conversation has no turns")
     messages = [] if system_prompt is None else [{"role": "system", "content": system_prompt}]
     for turn in conversation:
         if turn["from"] not in _ROLES:
@@ -112,16 +117,25 @@ def _render(
     """
 
     def apply(contents: Sequence[str]) -> str:
-        return str(
-            tokenizer.apply_chat_template(
-                [
-                    {"role": message["role"], "content": content}
-                    for message, content in zip(messages, contents, strict=True)
-                ],
-                tokenize=False,
-                add_generation_prompt=prompting,
+        try:
+            return str(
+                tokenizer.apply_chat_template(
+                    [
+                        {"role": message["role"], "content": content}
+                        for message, content in zip(messages, contents, strict=True)
+                    ],
+                    tokenize=False,
+                    add_generation_prompt=prompting,
+                )
             )
-        )
+        except TemplateError as error:
+            roles = ", ".join(message["role"] for message in messages)
+            raise DataError(
+                f"the chat template does not take a conversation of {roles}: {error}"
+            ) from None
+
+    if not tokenizer.chat_template:
+        raise DataError("the language model's tokenizer has no chat template")
 
     marks = [f"\ue000{index}\ue001" for index in range(len(messages))]
     rest = apply(marks)

@@ -287,8 +287,7 @@ def _with_tags(study: Study, seen: list[Concept], task: str) -> list[Concept]:
     tagged = [concept for concept in seen if concept.tags]
     if not tagged:
         raise StudyError(
-            f"config/studies/{study.name}.yaml: mixture.{task}: no concept of this study has "
-            f"keywords; set this share to 0"
+            f"the study: mixture.{task}: no concept of this study has keywords; set this share to 0"
         )
     return tagged
 

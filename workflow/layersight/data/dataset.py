@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -75,28 +76,44 @@ def make_images(study: Study, concepts: Path, cache: Path, out: Path) -> None:
             pictures.append(Picture(concept.concept, style, partial(pictogram, path, size)))
     else:
         for concept, style in wanted:
+            if len(concept.tags) != 2:
+                raise DataError(
+                    f"{concepts}: {concept.concept}: tags are {', '.join(concept.tags) or 'empty'};"
+                    f" a drawn shape has two, its colour and its shape"
+                )
             colour, shape = concept.tags
             draw = partial(drawn_shape, colour, shape, style, size)
             pictures.append(Picture(concept.concept, style, draw))
     write_table(out, picture_rows(pictures, study.compute.training_threads), IMAGES)
 
 
-def make_conversations(study: Study, concepts: Path, align_out: Path, instruct_out: Path) -> None:
-    """Write the training conversations of stage 1 and stage 2, in training order.
+def make_align(study: Study, concepts: Path, out: Path) -> None:
+    """Write the conversations of stage 1, in training order.
 
     Args:
         study: the study.
         concepts: table of `make_concepts`.
-        align_out: Parquet file, schema `ALIGN`, `align.steps` × `align.batch_size` rows.
-        instruct_out: Parquet file, schema `INSTRUCT`, `tuning.steps` × `tuning.batch_size` rows.
+        out: Parquet file, schema `ALIGN`, `align.steps` × `align.batch_size` rows.
+
+    Raises:
+        DataError: nothing to train on.
+    """
+    write_table(out, align_rows(study, read_concepts(concepts)), ALIGN)
+
+
+def make_instruct(study: Study, concepts: Path, out: Path) -> None:
+    """Write the conversations of stage 2, in training order.
+
+    Args:
+        study: the study.
+        concepts: table of `make_concepts`.
+        out: Parquet file, schema `INSTRUCT`, `tuning.steps` × `tuning.batch_size` rows.
 
     Raises:
         DataError: nothing to train on.
         StudyError: the mixture asks for keywords that no concept has.
     """
-    rows = read_concepts(concepts)
-    write_table(align_out, align_rows(study, rows), ALIGN)
-    write_table(instruct_out, instruct_rows(study, rows), INSTRUCT)
+    write_table(out, instruct_rows(study, read_concepts(concepts)), INSTRUCT)
 
 
 def make_probes(study: Study, concepts: Path, outs: Mapping[str, Path]) -> None:
@@ -118,7 +135,7 @@ def make_benchmarks(study: Study, concepts: Path, instruct: Path, outs: Mapping[
     Args:
         study: the study.
         concepts: table of `make_concepts`.
-        instruct: table of `make_conversations`; it defines the majority answers.
+        instruct: table of `make_instruct`; it defines the majority answers.
         outs: Parquet file, schema `BENCHMARK`, for each name of `layersight.study.BENCHMARKS`
             wanted.
 
@@ -135,9 +152,15 @@ def read_concepts(path: Path) -> list[Concept]:
     """Read a table of concepts.
 
     Raises:
-        DataError: missing or not such a table.
+        DataError: missing, empty or not such a table, or a concept occurs twice.
     """
     rows: Sequence[dict[str, Any]] = read_table(path, CONCEPTS).to_pylist()
+    if not rows:
+        raise DataError(f"{path}: has no rows")
+    counts = Counter(row["concept"] for row in rows)
+    name, count = counts.most_common(1)[0]
+    if count > 1:
+        raise DataError(f"{path}: the concept {name} occurs {count} times; expected once")
     return [
         Concept(**row | {"tags": tuple(row["tags"]), "synonyms": tuple(row["synonyms"])})
         for row in rows

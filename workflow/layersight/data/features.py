@@ -47,6 +47,11 @@ class FeatureStore:
         return self.features[[self._row[image] for image in image_ids]]
 
     @classmethod
+    def of(cls, path: Path | None) -> FeatureStore:
+        """Read a store; None gives one without pictures, for a subject that reads text only."""
+        return cls([], torch.zeros(0, 0, 0)) if path is None else cls.load(path)
+
+    @classmethod
     def load(cls, path: Path) -> FeatureStore:
         """Read a store.
 
@@ -56,9 +61,17 @@ class FeatureStore:
         try:
             with safe_open(path, framework="pt") as file:
                 ids = json.loads(file.metadata()["image_ids"])
-                return cls(ids, file.get_tensor("features"))
-        except (OSError, SafetensorError, KeyError, TypeError) as error:
-            raise DataError(f"{path}: not readable image features ({error})") from None
+                features = file.get_tensor("features")
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{path}: not readable image features ({error}); delete it and rerun `features`"
+            ) from None
+        if features.ndim != 3 or len(ids) != len(features):
+            raise DataError(
+                f"{path}: features of the shape {tuple(features.shape)} for {len(ids)} pictures; "
+                f"expected (pictures, tokens, channels)"
+            )
+        return cls(ids, features)
 
     def save(self, path: Path) -> None:
         """Write the store atomically."""

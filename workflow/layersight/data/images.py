@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import math
+import struct
+import warnings
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import resvg_py
-from PIL import Image, ImageColor, ImageDraw
+from PIL import Image, ImageColor, ImageDraw, UnidentifiedImageError
 
 from layersight.errors import DataError
 from layersight.parallel import call_all
@@ -18,6 +21,11 @@ from layersight.progress import Progress
 BACKGROUND = (255, 255, 255)
 # Shapes are drawn this many times larger and shrunk, which smooths their edges.
 _OVERSAMPLING = 4
+# Only formats that hold pixels: others (EPS, for one) are programs that a reader would run.
+_FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV")
+_MOST_PIXELS = 50_000_000
+_LEAST_SIDE = 8
 
 
 @dataclass(frozen=True)
@@ -75,27 +83,73 @@ def pictogram(path: Path, size: int) -> bytes:
         size: side of the result, in pixels.
 
     Raises:
-        DataError: the file is missing or no readable picture.
+        DataError: the file is missing or no picture that can be used, see `read_picture`.
     """
     try:
+        content = path.read_bytes()
         if path.suffix == ".svg":
             # Without the system's fonts: a picture must not depend on what is installed.
-            drawn = resvg_py.svg_to_bytes(
-                svg_string=path.read_text(encoding="utf-8"),
-                width=size,
-                height=size,
-                skip_system_fonts=True,
+            content = bytes(
+                resvg_py.svg_to_bytes(
+                    svg_string=content.decode("utf-8"),
+                    width=size,
+                    height=size,
+                    skip_system_fonts=True,
+                )
             )
-            image = Image.open(io.BytesIO(bytes(drawn)))
-        else:
-            image = Image.open(path)
-        image.load()
-    except (OSError, ValueError, SyntaxError) as error:
+        image = read_picture(content)
+    except (OSError, ValueError, DataError) as error:
         raise DataError(
             f"{path}: not a readable picture ({error}); delete the package's folder and fetch it "
             f"again"
         ) from None
     return encode(on_white(image, size))
+
+
+def read_picture(content: bytes) -> Image.Image:
+    """Decode a picture that a concept can be shown by.
+
+    Whatever has one clear meaning is taken: grey, palette, alpha, CMYK. Refused is what would be
+    decoded to something else than a person sees (an animation, of which one frame would be a guess;
+    more than 8 bits a channel, which would be clipped) and what cannot show anything (a few pixels)
+    or is meant to fill the memory (the size is read before any pixel is).
+
+    Args:
+        content: a PNG, JPEG, GIF, WebP, BMP or TIFF file.
+
+    Raises:
+        DataError: the picture is damaged or refused; the message does not name it.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Pillow only warns of sizes that are refused below.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(content), formats=_FORMATS)
+        width, height = image.size
+        if width * height > _MOST_PIXELS:
+            raise DataError(f"has {width} × {height} pixels; at most {_MOST_PIXELS:,} are read")
+        if min(width, height) < _LEAST_SIDE:
+            raise DataError(f"has {width} × {height} pixels; at least {_LEAST_SIDE} a side show")
+        if getattr(image, "is_animated", False):
+            raise DataError("is animated; keep the one frame that shows the concept")
+        if image.mode not in _MODES:
+            raise DataError(f"has pixels of the type {image.mode}; convert it to 8 bits a channel")
+        image.load()
+    except Image.DecompressionBombError as error:
+        raise DataError(f"is too large: {error}") from None
+    except (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error) as error:
+        reason = "" if isinstance(error, UnidentifiedImageError) else f": {error}"
+        raise DataError(f"is damaged or no picture{reason}") from None
+    return image
+
+
+def flattened(image: Image.Image) -> Image.Image:
+    """Return a picture as RGB, what is transparent on white."""
+    if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, (*BACKGROUND, 255))
+    return Image.alpha_composite(white, image).convert("RGB")
 
 
 def on_white(image: Image.Image, size: int) -> Image.Image:

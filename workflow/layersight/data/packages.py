@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import gzip
 import json
+import lzma
 import os
 import re
 import shutil
@@ -28,6 +30,11 @@ from layersight.study import Study
 PROVENANCE = "layersight-package.json"
 CACHE_VARIABLE = "LAYERSIGHT_CACHE"
 _LAST_LINES = 8
+# NotImplementedError and RuntimeError: a compression or encryption that zipfile does not know.
+_DAMAGED = (
+    tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError,
+    NotImplementedError, RuntimeError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -220,7 +227,7 @@ def unpack(archive: Path, target: Path, keep: Sequence[str] = ()) -> int:
     opened = _unpack_zip if archive.suffix in (".whl", ".zip") else _unpack_tar
     try:
         names = opened(archive, target, tuple(keep))
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except _DAMAGED as error:
         raise AssetError(f"{archive.name}: damaged archive ({error}); fetch it again") from None
     for wanted in keep:
         if not any(_is_kept(name, (wanted,)) for name in names):

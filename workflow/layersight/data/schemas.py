@@ -56,6 +56,11 @@ INSTRUCT = pa.schema(
 )
 ALIGN = INSTRUCT
 
+# What every table of conversations has: all that is needed to tokenise its rows.
+CONVERSATIONS = pa.schema(
+    [INSTRUCT.field("item_id"), INSTRUCT.field("image_id"), INSTRUCT.field("conversations")]
+)
+
 # Inputs on which representations are compared; the human's turn only. Rows of two probe sets pair
 # up by `item_id`.
 PROBE = pa.schema(

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from layersight.errors import DataError
 from layersight.geometry.alignment import cka_with_interval, paired_cosines
 from layersight.geometry.change import relative_norm_of_difference
 from layersight.geometry.intrinsic_dimension import DimensionEstimate, gride, two_nn
@@ -36,6 +37,11 @@ Ids = npt.NDArray[Any]
 Read = Callable[[int, str], tuple[Ids, Vectors]]
 """Layer and stream to item ids `(n,)` of str and vectors `(n, d)` float32."""
 
+
+class VectorsError(DataError, ValueError):
+    """Vectors or item ids from which nothing can be measured: stored wrongly, or not paired."""
+
+
 UNDEFINED = Interval(float("nan"), float("nan"), float("nan"))
 
 INTRINSIC_DIMENSION_COLUMNS = [
@@ -50,13 +56,16 @@ CROSS_MODAL_COLUMNS = [
 ]  # fmt: skip
 
 
+FEWEST_VECTORS = 10
+"""Distinct vectors that an intrinsic dimension is estimated from, at least."""
+
+
 @dataclass(frozen=True)
 class GeometrySettings:
     """What the tables compute.
 
     Attributes:
-        k: number of neighbours for overlaps; clouds of fewer than `3 k` distinct vectors are
-            reported as NaN.
+        k: number of neighbours for overlaps.
         two_nn_fraction: share of the distance ratios that TwoNN fits, above 0; 1 selects its
             maximum-likelihood form, see `two_nn`.
         gride_range_max: largest neighbour rank of GRIDE.
@@ -98,25 +107,27 @@ def intrinsic_dimension_table(
 ) -> pd.DataFrame:
     """Intrinsic dimension by TwoNN and, over scales, by GRIDE.
 
-    Exact copies of a vector are dropped first. With the cosine metric, distances enter as chords
-    of the unit sphere, sqrt(2 (1 - cos)): `1 - cos` grows with the square of a displacement, and
-    its ratios would give half the dimension.
+    Exact copies of a vector are dropped first. With the cosine metric the zero vector is left out,
+    which has no direction, and distances enter as chords of the unit sphere, sqrt(2 (1 - cos)):
+    `1 - cos` grows with the square of a displacement, and its ratios would give half the dimension.
 
     Returns:
         One row per stream, layer, estimator ("two_nn", "gride") and scale, with columns
         `INTRINSIC_DIMENSION_COLUMNS`: `n` counts the distinct vectors, `duplicates` the dropped
         ones, `scale` is the mean distance to neighbour `n2`, and `low`, `high` are asymptotic
         normal. All configured scales appear; `scale` and `dimension` are NaN where there are
-        fewer than `3 k` distinct vectors, too few for the rank, or vectors at distance zero.
+        fewer than `FEWEST_VECTORS` distinct vectors, too few for the rank, or vectors at distance
+        zero.
 
     Raises:
-        ValueError: when vectors are not `(n, d)`, do not match their ids, or are not finite.
+        VectorsError: when vectors are not `(n, d)`, do not match their ids, or are not finite.
     """
     rows = []
     for stream in streams:
         for layer in layers:
             _, vectors = _checked(read, layer, stream)
-            distinct = vectors[first_copies(vectors)]
+            firsts = first_copies(vectors)
+            distinct = vectors[firsts & _has_neighbours(vectors, settings)]
             found = _dimension_estimates(distinct, settings)
             for estimator, n1, n2 in _configured_scales(settings):
                 estimate = found.get((estimator, n2))
@@ -132,7 +143,7 @@ def intrinsic_dimension_table(
                         "n2": n2,
                         "scale": estimate.scale if estimate else float("nan"),
                         "n": len(distinct),
-                        "duplicates": len(vectors) - len(distinct),
+                        "duplicates": int(np.count_nonzero(~firsts)),
                         "dimension": value.value,
                         "low": value.low,
                         "high": value.high,
@@ -165,7 +176,7 @@ def change_table(
         fewer than `3 k` items and for a CKA or norm that is undefined.
 
     Raises:
-        ValueError: when the two hold different items, an item twice, or invalid vectors.
+        VectorsError: when the two hold different items, an item twice, or invalid vectors.
     """
     rows = []
     for stream in streams:
@@ -175,7 +186,7 @@ def change_table(
             ids, before = _checked(read_reference, layer, stream)
             after = _matched(ids, *_checked(read_subject, layer, stream), where)
             if before.shape != after.shape:
-                raise ValueError(
+                raise VectorsError(
                     f"{where}: vectors of {reference!r} have {before.shape[1]} dimensions, "
                     f"those of {subject!r} {after.shape[1]}."
                 )
@@ -222,8 +233,8 @@ def cross_modal_table(
         counts the items used. Intervals and NaN as in `change_table`.
 
     Raises:
-        ValueError: when the two hold different items, an item twice, an item without a group, or
-            invalid vectors.
+        VectorsError: when the two hold different items, an item twice, an item without a group,
+            or invalid vectors.
     """
     rows = []
     for layer in layers:
@@ -267,14 +278,14 @@ def _generator(seed: int, table: str, layer: int) -> np.random.Generator:
 def _checked(read: Read, layer: int, stream: str) -> tuple[Ids, Vectors]:
     ids, vectors = read(layer, stream)
     where = f"stream {stream!r}, layer {layer}"
-    if vectors.ndim != 2 or len(ids) != len(vectors) or len(vectors) == 0:
-        raise ValueError(
+    if vectors.ndim != 2 or len(ids) != len(vectors) or vectors.size == 0:
+        raise VectorsError(
             f"{where}: {len(ids)} item ids and vectors of shape {vectors.shape}; one vector per "
             "item, and at least one, is needed."
         )
     finite = np.isfinite(vectors).all(axis=1)
     if not finite.all():
-        raise ValueError(
+        raise VectorsError(
             f"{where}: {np.count_nonzero(~finite)} of {len(ids)} vectors hold NaN or infinity "
             f"(the first is item {ids[int(np.argmin(finite))]!r})."
         )
@@ -286,11 +297,11 @@ def _matched(ids: Ids, other_ids: Ids, other: Vectors, where: str) -> Vectors:
     place = {item: row for row, item in enumerate(other_ids.tolist())}
     wanted = ids.tolist()
     if len(place) != len(other_ids) or len(set(wanted)) != len(wanted):
-        raise ValueError(f"{where}: an item id occurs twice, so that items cannot be paired.")
+        raise VectorsError(f"{where}: an item id occurs twice, so that items cannot be paired.")
     missing, extra = set(wanted) - place.keys(), place.keys() - set(wanted)
     if missing or extra:
         example = min(missing | extra)
-        raise ValueError(
+        raise VectorsError(
             f"{where}: the two sides hold different items: {len(missing)} only on the first, "
             f"{len(extra)} only on the second (for example {example!r})."
         )
@@ -300,7 +311,7 @@ def _matched(ids: Ids, other_ids: Ids, other: Vectors, where: str) -> Vectors:
 def _labels(ids: Ids, groups: Mapping[str, Any], where: str) -> npt.NDArray[Any]:
     missing = [item for item in ids.tolist() if item not in groups]
     if missing:
-        raise ValueError(
+        raise VectorsError(
             f"{where}: {len(missing)} of {len(ids)} items have no group (for example "
             f"{missing[0]!r})."
         )
@@ -318,7 +329,7 @@ def _dimension_estimates(
     distinct: Vectors, settings: GeometrySettings
 ) -> dict[tuple[str, int], DimensionEstimate]:
     n = len(distinct)
-    if n < max(3 * settings.k, 3):
+    if n < FEWEST_VECTORS:
         return {}
     ranks = min(2 ** (settings.gride_range_max.bit_length() - 1), n - 1)
     distances = nearest_neighbours(distinct, ranks, metric=settings.metric).distances
@@ -355,11 +366,22 @@ def _cka(x: Vectors, y: Vectors, settings: GeometrySettings, rng: np.random.Gene
     return cka_with_interval(x, y, resamples=settings.resamples, level=settings.level, rng=rng)
 
 
+def _has_neighbours(vectors: Vectors, settings: GeometrySettings) -> npt.NDArray[np.bool_]:
+    """Mark the rows to which distances are defined: a zero vector has no direction."""
+    if settings.metric == "cosine":
+        return vectors.any(axis=1)
+    return np.ones(len(vectors), dtype=np.bool_)
+
+
+def _usable(vectors: Vectors, settings: GeometrySettings) -> npt.NDArray[np.bool_]:
+    return first_copies(vectors) & _has_neighbours(vectors, settings)
+
+
 def _overlap(
     x: Vectors, y: Vectors, settings: GeometrySettings, rng: np.random.Generator
 ) -> _Value:
     k = settings.k
-    kept = first_copies(x) & first_copies(y)
+    kept = _usable(x, settings) & _usable(y, settings)
     n = int(np.count_nonzero(kept))
     if n < max(3 * k, 3):
         return k, n, UNDEFINED
@@ -376,7 +398,7 @@ def _cross_modal_neighbours(
     rng: np.random.Generator,
 ) -> dict[str, _Value]:
     k = settings.k
-    kept = first_copies(image) & first_copies(text)
+    kept = _usable(image, settings) & _usable(text, settings)
     n = int(np.count_nonzero(kept))
     names = (
         "overlap",
@@ -417,7 +439,7 @@ def _cosines(
     if len(image) < 2:
         return {name: (0, len(image), UNDEFINED) for name in names}
     if image.shape != text.shape:
-        raise ValueError(
+        raise VectorsError(
             f"{where}: vectors have {image.shape[1]} and {text.shape[1]} dimensions; a cosine "
             "needs the same."
         )

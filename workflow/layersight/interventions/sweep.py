@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from layersight.benchmarks.questions import choice_margins, first_tokens, load_questions
-from layersight.benchmarks.run import evaluation_digest, evaluation_spec
+from layersight.benchmarks.questions import (
+    Questions,
+    choice_margins,
+    first_tokens,
+    load_questions,
+)
+from layersight.benchmarks.run import evaluation_digest, evaluation_spec, in_pieces
 from layersight.data.batch import Batch
 from layersight.data.features import FeatureStore
 from layersight.interventions.hybrid import Hybrid, block_runs, run_hybrids
@@ -17,7 +23,6 @@ from layersight.interventions.windows import windows
 from layersight.models.blocks import decoder_blocks
 from layersight.models.subjects import Subject, variant_and_seed
 from layersight.models.vlm import VisionLanguageModel
-from layersight.progress import Progress
 from layersight.storage.manifest import Stopwatch, write_manifest
 from layersight.storage.tables import write_table
 from layersight.study import Study
@@ -47,15 +52,34 @@ def plan(study: Study, layers: int) -> list[tuple[str, Hybrid]]:
 
 
 def run_sweep(
-    study: Study, aligned: Subject, tuned: Subject, *, benchmark: Path, features: Path, out: Path
+    study: Study,
+    aligned: Subject,
+    tuned: Subject,
+    *,
+    benchmark: Path,
+    features: Path,
+    out: Path,
+    work: Path | None = None,
 ) -> None:
     """Score every hybrid on the study's patching items and write one row per hybrid and item.
 
     The first batch of every direction checks both identities to the last bit: patching nothing
-    gives the target's logits, patching everything the donor's.
+    gives the target's logits, patching everything the donor's. A sweep that goes on checks the
+    first batch that it runs itself.
+
+    Args:
+        study: the study.
+        aligned: the backbone after stage 1.
+        tuned: a tuned subject.
+        benchmark: table of the patching items.
+        features: image features.
+        out: table with the schema `ITEMS`; `manifest.json` appears beside it.
+        work: folder for the batches that are done, from which the same call goes on; None keeps
+            none.
 
     Raises:
         IdentityError: one of the identities does not hold.
+        Interrupted: an end was asked for; the batches so far are kept.
     """
     watch = Stopwatch()
     store = FeatureStore.load(features)
@@ -71,51 +95,23 @@ def run_sweep(
     layers = len(decoder_blocks(aligned.model.language_model))
     planned = plan(study, layers)
     hybrids = [hybrid for _, hybrid in planned]
-    variant, seed = variant_and_seed(tuned.name)
     rows: list[dict[str, Any]] = []
-    total = len(questions.items) * len(study.patching.directions)
-    with Progress(total, f"patching {tuned.name}, {len(planned)} hybrids: item") as progress:
-        for direction in study.patching.directions:
-            target, donor = (
-                (aligned.model, tuned.model)
-                if direction == "tuned_into_base"
-                else (tuned.model, aligned.model)
-            )
-            checked = False
-            for chosen, on_cpu in questions.batches(
-                store,
-                batch_size=study.evaluation.batch_size,
-                pad_token=int(aligned.tokenizer.pad_token_id),
-            ):
-                batch = on_cpu.to(target.device)
-                logits = run_hybrids(target, donor, batch, hybrids)
-                if not checked:
-                    check_identities(target, donor, batch, logits[0], logits[1])
-                    checked = True
-                items = [questions.items[i] for i in chosen]
-                correct = [item["choices"].index(item["answer"]) for item in items]
-                for (sweep, hybrid), output in zip(planned, logits, strict=True):
-                    picked, margins = choice_margins(output, [choices[i] for i in chosen], correct)
-                    for item, right, choice, margin in zip(
-                        items, correct, picked, margins, strict=True
-                    ):
-                        rows.append(
-                            {
-                                "variant": variant,
-                                "seed": seed,
-                                "direction": direction,
-                                "sweep": sweep,
-                                "start": hybrid.start,
-                                "stop": hybrid.stop,
-                                "connector": hybrid.connector,
-                                "benchmark": study.patching.benchmark,
-                                "item_id": item["item_id"],
-                                "cluster": item["cluster"],
-                                "score": float(choice == right),
-                                "logit_margin": margin,
-                            }
-                        )
-                progress.advance(len(chosen))
+    kept = 0
+    for direction in study.patching.directions:
+        batches, kept_here = in_pieces(
+            study,
+            questions,
+            store,
+            int(aligned.tokenizer.pad_token_id),
+            _Direction(study, direction, aligned, tuned, questions, choices, planned),
+            what=f"patching {tuned.name}, {len(planned)} hybrids, {direction}",
+            piece=direction,
+            schema=ITEMS,
+            work=work,
+            rows_per_item=len(planned),
+        )
+        rows += [row for _, of_batch in batches for row in of_batch]
+        kept += kept_here
     write_table(out, rows, ITEMS)
     write_manifest(
         out.with_name("manifest.json"),
@@ -127,10 +123,70 @@ def run_sweep(
         evaluation=evaluation_digest(study),
         identities="exact",
         items=len(questions.items),
+        items_from_an_interrupted_job=kept,
         hybrids=len(planned),
         block_runs_of_the_prefix_tree=block_runs(hybrids, layers),
         block_runs_one_by_one=len(hybrids) * layers,
     )
+
+
+class _Direction:
+    """Runs all hybrids of one direction on a batch; checks the identities on its first batch."""
+
+    def __init__(
+        self,
+        study: Study,
+        direction: str,
+        aligned: Subject,
+        tuned: Subject,
+        questions: Questions,
+        choices: Sequence[Sequence[int]],
+        planned: Sequence[tuple[str, Hybrid]],
+    ) -> None:
+        self._direction = direction
+        self._benchmark = study.patching.benchmark
+        self._target, self._donor = (
+            (aligned.model, tuned.model)
+            if direction == "tuned_into_base"
+            else (tuned.model, aligned.model)
+        )
+        self._variant, self._seed = variant_and_seed(tuned.name)
+        self._questions = questions
+        self._choices = choices
+        self._planned = planned
+        self._checked = False
+
+    def __call__(self, chosen: list[int], on_cpu: Batch) -> list[dict[str, Any]]:
+        """Return the rows of a batch, hybrid by hybrid."""
+        batch = on_cpu.to(self._target.device)
+        hybrids = [hybrid for _, hybrid in self._planned]
+        logits = run_hybrids(self._target, self._donor, batch, hybrids)
+        if not self._checked:
+            check_identities(self._target, self._donor, batch, logits[0], logits[1])
+            self._checked = True
+        items = [self._questions.items[i] for i in chosen]
+        correct = [item["choices"].index(item["answer"]) for item in items]
+        rows: list[dict[str, Any]] = []
+        for (sweep, hybrid), output in zip(self._planned, logits, strict=True):
+            picked, margins = choice_margins(output, [self._choices[i] for i in chosen], correct)
+            for item, right, choice, margin in zip(items, correct, picked, margins, strict=True):
+                rows.append(
+                    {
+                        "variant": self._variant,
+                        "seed": self._seed,
+                        "direction": self._direction,
+                        "sweep": sweep,
+                        "start": hybrid.start,
+                        "stop": hybrid.stop,
+                        "connector": hybrid.connector,
+                        "benchmark": self._benchmark,
+                        "item_id": item["item_id"],
+                        "cluster": item["cluster"],
+                        "score": float(choice == right),
+                        "logit_margin": margin,
+                    }
+                )
+        return rows
 
 
 def check_identities(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +13,8 @@ from torch import nn
 
 from layersight.errors import DataError
 from layersight.models.connectors import Connector
+from layersight.models.safe_files import tensor_names
+from layersight.storage.manifest import read_manifest
 
 ADAPTER = "adapter"
 TENSORS = "language_model.safetensors"
@@ -36,7 +39,9 @@ def load_connector(folder: Path) -> Connector:
         tensors = load_file(path)
         connector = Connector(tensors["mean"].shape[0], tensors["second.bias"].shape[0])
         connector.load_state_dict(tensors)
-    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+    except KeyError as error:
+        raise DataError(f"{path}: not a connector: has no tensor {error}") from None
+    except (OSError, SafetensorError, IndexError, RuntimeError) as error:
         raise DataError(f"{path}: not a readable connector ({error})") from None
     return connector
 
@@ -60,14 +65,15 @@ def apply_delta(language_model: nn.Module, folder: Path) -> nn.Module:
     """Put a saved delta onto a freshly loaded base model and return the tuned model.
 
     Raises:
-        DataError: the delta does not fit this base model.
+        DataError: the delta does not fit this base model, or is missing although the manifest
+            says that the language model learned.
+        AssetError: the adapter's weights are a pickle or damaged.
     """
     if (folder / ADAPTER).is_dir():
-        from peft import PeftModel
-
-        return PeftModel.from_pretrained(language_model, folder / ADAPTER)
+        return _with_adapter(language_model, folder / ADAPTER)
     path = folder / TENSORS
     if not path.is_file():
+        _check_nothing_learned(folder)
         return language_model
     try:
         tensors = load_file(path)
@@ -86,3 +92,45 @@ def apply_delta(language_model: nn.Module, folder: Path) -> nn.Module:
                 )
             parameters[name].copy_(tensor)
     return language_model
+
+
+def _with_adapter(language_model: nn.Module, folder: Path) -> nn.Module:
+    from peft import PeftModel, get_peft_model_state_dict
+
+    if not (folder / "adapter_config.json").is_file():
+        raise DataError(f"{folder}: has no adapter_config.json; expected an adapter as PEFT saves")
+    path = folder / "adapter_model.safetensors"
+    if not path.is_file():  # PEFT would go on to look for a pickle
+        raise DataError(f"{path}: no such file; expected an adapter as PEFT saves, in safetensors")
+    stored = set(tensor_names(path))
+    try:
+        with warnings.catch_warnings():
+            # Missing tensors, of which PEFT warns, are refused below.
+            warnings.simplefilter("ignore", UserWarning)
+            model = PeftModel.from_pretrained(cast(Any, language_model), folder)
+            wanted = set(get_peft_model_state_dict(model, save_embedding_layers=False))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise DataError(f"{folder}: the adapter does not fit the base model ({error})") from None
+    missing, unknown = sorted(wanted - stored), sorted(stored - wanted)
+    if missing:
+        raise DataError(f"{path}: the tensor {missing[0]} is missing (one of {len(missing)})")
+    # An adapter that targets the embeddings brings them along.
+    unknown = [name for name in unknown if "embed" not in name and "lm_head" not in name]
+    if unknown:
+        raise DataError(f"{path}: the adapter has no place for the tensor {unknown[0]}")
+    return model
+
+
+def _check_nothing_learned(folder: Path) -> None:
+    manifest = folder / "manifest.json"
+    if not manifest.is_file():
+        return
+    try:
+        learned = read_manifest(manifest).get("trainable_language_model", 0)
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"{manifest}: not a readable manifest ({error})") from None
+    if learned:
+        raise DataError(
+            f"{folder}: has neither {ADAPTER}/ nor {TENSORS}, but its manifest says that {learned} "
+            f"parameters of the language model learned; delete the folder and rerun"
+        )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, cast
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -17,8 +21,15 @@ from transformers import (
 )
 
 from layersight.errors import AssetError
+from layersight.models.safe_files import check_model_folder
 from layersight.storage.atomic import atomic_folder
 from layersight.study import RandomLanguageModel
+
+# What transformers raises for a folder that is not whole: there is no one type for it.
+_UNLOADABLE = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError,
+    SafetensorError, StrictDataclassError,
+)  # fmt: skip
 
 _CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -34,13 +45,16 @@ def convert_gguf(source: Path, folder: Path) -> None:
     into a new model of the same configuration.
 
     Raises:
-        AssetError: the file is missing or no Llama model.
+        AssetError: the file is missing, damaged or no Llama model.
     """
     if not source.is_file():
         raise AssetError(f"{source}: no such file in the unpacked package")
-    loaded = AutoModelForCausalLM.from_pretrained(
-        source.parent, gguf_file=source.name, dtype=torch.float32
-    )
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(
+            source.parent, gguf_file=source.name, dtype=torch.float32
+        )
+    except (*_UNLOADABLE, IndexError, struct.error) as error:
+        raise AssetError(f"{source}: no loadable GGUF model ({error})") from None
     if loaded.config.model_type != "llama":
         raise AssetError(f"{source}: holds a {loaded.config.model_type} model, expected llama")
     settings = loaded.config.to_dict()
@@ -110,18 +124,55 @@ def load_language_model(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a language model and its tokenizer from a local folder, in evaluation mode.
 
+    The tokenizer's `model_max_length` is at most the model's number of positions.
+
     Raises:
-        AssetError: the folder does not hold a model that transformers can load from safetensors.
+        AssetError: the folder does not hold a model that transformers can load from safetensors,
+            with exactly the tensors that its config.json asks for, and a fast tokenizer.
     """
+    check_model_folder(folder)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        # Its type does not know of `output_loading_info`.
+        model, found = cast(Any, AutoModelForCausalLM).from_pretrained(
             folder,
             dtype=dtype,
             attn_implementation=attention,
             use_safetensors=True,
             local_files_only=True,
+            trust_remote_code=False,
+            # Not to ignore them: they are refused below, by name.
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
+    except _UNLOADABLE as error:
         raise AssetError(f"{folder}: no loadable language model ({error})") from None
+    _check_tensors(folder, found)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    except _UNLOADABLE as error:
+        raise AssetError(f"{folder}: no loadable tokenizer ({error})") from None
+    if not tokenizer.is_fast:
+        raise AssetError(f"{folder}: has no fast tokenizer; save one with a tokenizer.json")
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions:
+        tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
     return model.eval(), tokenizer
+
+
+def _check_tensors(folder: Path, found: dict[str, Any]) -> None:
+    """Refuse what transformers only warns of: tensors that are not those of the configuration."""
+    for name, stored, wanted in sorted(found["mismatched_keys"]):
+        raise AssetError(
+            f"{folder}: the tensor {name} has the shape {tuple(stored)}, but config.json asks for "
+            f"{tuple(wanted)}"
+        )
+    for kind, problem in (
+        ("missing_keys", "is missing, which config.json asks for"),
+        ("unexpected_keys", "belongs to nothing that config.json names"),
+    ):
+        names = sorted(found[kind])
+        if names:
+            more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+            raise AssetError(f"{folder}: the tensor {names[0]} {problem}{more}")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from layersight.data.features import FeatureStore
+from layersight.data.images import flattened, read_picture
+from layersight.data.schemas import CONVERSATIONS, IMAGES
 from layersight.errors import DataError
 from layersight.models import registry
 from layersight.models.language import make_random
@@ -18,7 +20,7 @@ from layersight.models.subjects import limit_threads, torch_device
 from layersight.models.vision import image_features, load_efficientnet_lite0
 from layersight.progress import Progress
 from layersight.seeds import derive_seed
-from layersight.storage.tables import read_table
+from layersight.storage.tables import read_columns, read_table
 from layersight.study import PackagedVisionEncoder, RandomLanguageModel, Study
 
 _BATCH = 32
@@ -32,18 +34,22 @@ def compute_features(study: Study, *, images: Path, weights: Path | None, out: P
         images: table of pictures.
         weights: packaged weights; None for random ones (tests).
         out: safetensors file.
+
+    Raises:
+        DataError: a picture is missing, damaged or of another size than the study's, or occurs
+            twice.
     """
     limit_threads(study.compute.training_threads)
     torch.manual_seed(derive_seed(study.seed, "vision encoder"))
     model = load_efficientnet_lite0(weights)
-    table = read_table(images).select(["image_id", "image"])
-    rows = table.to_pylist()
+    rows = read_table(images, IMAGES).select(["image_id", "image"]).to_pylist()
+    _check_pictures(images, rows)
     with Progress(len(rows), "image features: picture") as progress:
 
         def batches() -> Iterator[np.ndarray]:
             for start in range(0, len(rows), _BATCH):
                 chosen = rows[start : start + _BATCH]
-                yield np.stack([_pixels(row, study.concepts.image_size) for row in chosen])
+                yield np.stack([_pixels(images, row, study.concepts.image_size) for row in chosen])
                 progress.advance(len(chosen))
 
         features = torch.cat(
@@ -52,6 +58,12 @@ def compute_features(study: Study, *, images: Path, weights: Path | None, out: P
                     model, batches(), study.backbone.vision_encoder.grid, torch_device(study)
                 )
             )
+        )
+    finite = features.isfinite().flatten(1).all(1)
+    if not finite.all():
+        raise DataError(
+            f"{images}: picture {rows[int(finite.long().argmin())]['image_id']}: its features are "
+            f"not finite; are these the weights of the vision encoder ({weights})?"
         )
     FeatureStore([row["image_id"] for row in rows], features).save(out)
 
@@ -79,23 +91,34 @@ def make_random_language_model(study: Study, *, tables: Sequence[Path], folder: 
     texts = [
         turn["value"]
         for path in tables
-        for conversation in read_table(path).column("conversations").to_pylist()
+        for conversation in read_columns(path, CONVERSATIONS).column("conversations").to_pylist()
         for turn in conversation
     ]
     seed = derive_seed(study.seed, "models/random/language_model")
     make_random(settings, texts, seed, folder)
 
 
-def _pixels(row: dict[str, object], size: int) -> np.ndarray:
-    image = row["image"]
-    assert isinstance(image, dict)
+def _check_pictures(images: Path, rows: Sequence[dict[str, Any]]) -> None:
+    if not rows:
+        raise DataError(f"{images}: has no rows")
+    counts = Counter(row["image_id"] for row in rows)
+    name, count = counts.most_common(1)[0]
+    if count > 1:
+        raise DataError(f"{images}: picture {name}: occurs {count} times; expected once")
+
+
+def _pixels(images: Path, row: dict[str, Any], size: int) -> np.ndarray:
+    where = f"{images}: picture {row['image_id']}"
+    content = row["image"]["bytes"]
+    if content is None:
+        raise DataError(f"{where}: image.bytes is empty; expected a picture file")
     try:
-        with Image.open(io.BytesIO(image["bytes"])) as picture:
-            pixels = np.asarray(picture.convert("RGB"))
-    except OSError as error:
-        raise DataError(f"picture {row['image_id']}: not readable ({error})") from None
+        pixels = np.asarray(flattened(read_picture(content)))
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
     if pixels.shape != (size, size, 3):
         raise DataError(
-            f"picture {row['image_id']}: has the shape {pixels.shape}, expected ({size}, {size}, 3)"
+            f"{where}: has {pixels.shape[1]} × {pixels.shape[0]} pixels, but "
+            f"concepts.image_size is {size}: expected {size} × {size}"
         )
     return pixels

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
@@ -116,8 +117,9 @@ def load_efficientnet_lite0(weights: Path | None) -> EfficientNetLite0:
     model = EfficientNetLite0()
     if weights is not None:
         try:
+            # `weights_only`: the package ships a pickle; anything but tensors in it is refused.
             model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, UnpicklingError, EOFError, TypeError, ValueError) as error:
             raise AssetError(f"{weights}: not the weights of EfficientNet-Lite0: {error}") from None
     return model.eval()
 

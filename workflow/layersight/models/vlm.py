@@ -7,6 +7,7 @@ from torch import nn
 
 from layersight.data.batch import Batch
 from layersight.data.conversation import IMAGE_TOKEN
+from layersight.errors import DataError
 from layersight.models.blocks import unwrapped
 from layersight.models.connectors import Connector
 
@@ -17,12 +18,21 @@ class VisionLanguageModel(nn.Module):
     Args:
         language_model: a Hugging Face causal language model, or a PEFT model around one.
         connector: maps image features to input embeddings; None for a text-only subject.
+
+    Raises:
+        DataError: the connector's embeddings have another width than the language model's.
     """
 
     def __init__(self, language_model: nn.Module, connector: Connector | None) -> None:
         super().__init__()
         self.language_model = language_model
         self.connector = connector
+        width = int(unwrapped(language_model).get_input_embeddings().weight.shape[1])
+        if connector is not None and connector.second.out_features != width:
+            raise DataError(
+                f"the connector makes embeddings of width {connector.second.out_features}, but the "
+                f"language model reads width {width}; they come from different backbones"
+            )
 
     @property
     def device(self) -> torch.device:
@@ -38,6 +48,7 @@ class VisionLanguageModel(nn.Module):
 
         Raises:
             ValueError: the number of image positions and of image features differ.
+            DataError: the features have another width than the connector reads.
         """
         embedding = unwrapped(self.language_model).get_input_embeddings()
         is_image = batch.input_ids == IMAGE_TOKEN
@@ -49,6 +60,11 @@ class VisionLanguageModel(nn.Module):
         connector = connector if connector is not None else self.connector
         if connector is None:
             raise ValueError("this subject has no connector: it reads text only")
+        if batch.features.shape[-1] != connector.first.in_features:
+            raise DataError(
+                f"the image features have {batch.features.shape[-1]} channels, but the connector "
+                f"reads {connector.first.in_features}; they come from different vision encoders"
+            )
         projected = connector(batch.features.to(embeddings.dtype)).flatten(0, 1)
         if int(is_image.sum()) != projected.shape[0]:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The figures of a study in the report's order: name, title, tables, drawing and sentences."""
+"""All figures that a study may have, in the report's order: title, tables, drawing, sentences."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class FigureEntry:
         tables: names of the tables it is drawn from, in the order `draw` and `say` take them.
         draw: frames and lineup to a figure.
         say: frames and lineup to two sentences.
-        applies: whether the (first) table has anything for it; a study may leave a sweep out.
+        applies: whether the (first) table has anything for it; where no subject was tuned it has
+            not.
     """
 
     name: str

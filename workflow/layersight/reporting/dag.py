@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from layersight.study import PROBES, Study
+from layersight import artefacts
+from layersight.reporting.figure_names import figure_names
+from layersight.study import Study
 
 BOX_WIDTH, BOX_HEIGHT = 132.0, 40.0
 GAP_X, GAP_Y = 24.0, 34.0
@@ -20,22 +22,25 @@ def study_graph(study: Study) -> tuple[list[tuple[str, int]], list[tuple[str, st
     """Return the stages of a study with how many outputs each makes, and what feeds what."""
     tuned = len(study.tuned_subjects)
     with_pictures = tuned + 1
-    text_probes = len([probe for probe in PROBES if "text" in probe])
+    probes, tasks = study.probes.sets, study.benchmarks.tasks
+    # The base model has no connector: it reads what shows no picture.
+    text_probes = len([name for name in probes if "text" in name])
+    text_tasks = len([name for name in tasks if "text" in name])
     stages = [
         ("fetched assets", 1),
         ("concepts and pictures", 1),
         ("conversations", 2),
-        ("probe sets", len(PROBES)),
-        ("benchmark items", 4),
+        ("probe sets", len(probes)),
+        ("benchmark items", len(tasks)),
         ("image features", 1),
         ("alignment", 1),
         ("tuning", tuned),
-        ("activations", with_pictures * len(PROBES) + text_probes),
+        ("activations", with_pictures * len(probes) + text_probes),
         ("geometry", with_pictures + 1),
         ("patching", tuned),
-        ("benchmarks", with_pictures + 1),
-        ("tables", 8),
-        ("figures", 1),
+        ("benchmarks", with_pictures * len(tasks) + text_tasks),
+        ("tables", len(artefacts.TABLES)),
+        ("figures", len(figure_names(study))),
         ("report", 1),
     ]
     edges = [

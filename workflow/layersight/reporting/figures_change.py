@@ -14,6 +14,7 @@ from layersight.reporting.figures_layers import (
     probe_streams,
     say_if_empty,
     subject_handles,
+    with_pictures,
 )
 from layersight.reporting.lineup import Lineup, over_seeds
 from layersight.reporting.style import FULL_WIDTH, grid_of_axes, layer_axis, legend_above, styled
@@ -23,7 +24,6 @@ CHANGES = {
     "cka": "1 − CKA",
     "relative_norm": "relative norm",
 }
-COLUMNS = (("visual_questions", "last"), ("text_questions", "last"))
 
 
 def against(frame: pd.DataFrame, reference: str = "aligned") -> pd.DataFrame:
@@ -43,8 +43,9 @@ def as_change(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
 def change_panels(frame: pd.DataFrame) -> list[tuple[str, str]]:
     """Return the probe sets and streams that stand side by side: with a picture and without."""
     pairs = [*probe_streams(frame, last=True), *probe_streams(frame, last=False)]
-    preferred = [pair for pair in COLUMNS if pair in pairs]
-    return (preferred or pairs)[:2]
+    pictured = with_pictures(pairs)
+    wordy = [pair for pair in pairs if pair not in pictured]
+    return [*pictured[:1], *wordy[:1]]
 
 
 @styled
@@ -59,7 +60,7 @@ def overlap_tuned(frame: pd.DataFrame, lineup: Lineup, *, last: bool = True) -> 
     kept = against(frame)
     kept = kept[kept["metric"] == "overlap"]
     panels = probe_streams(kept, last=last)
-    columns = 2 if len(panels) <= 4 else 3
+    columns = min(len(panels), 2 if len(panels) <= 4 else 3)
     figure, axes = grid_of_axes(math.ceil(len(panels) / columns), columns, sharex=True, sharey=True)
     flat = [ax for row in axes for ax in row]
     layers = int(frame["layer"].max())

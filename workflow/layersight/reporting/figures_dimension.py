@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 
 from layersight.reporting.figures_layers import (
     curves,
+    leading,
     panel_title,
     probe_streams,
     say_if_empty,
@@ -45,7 +46,7 @@ def intrinsic_dimension(frame: pd.DataFrame, lineup: Lineup, *, last: bool = Tru
         last: the last prompt token; otherwise the means over tokens.
     """
     panels = probe_streams(frame, last=last)
-    columns = 2 if len(panels) <= 4 else 3
+    columns = min(len(panels), 2 if len(panels) <= 4 else 3)
     figure, axes = grid_of_axes(math.ceil(len(panels) / columns), columns, sharex=True)
     scale = reference_scale(frame)
     layers = int(frame["layer"].max())
@@ -80,8 +81,7 @@ def intrinsic_dimension(frame: pd.DataFrame, lineup: Lineup, *, last: bool = Tru
 
 def scale_panel(frame: pd.DataFrame) -> tuple[str, str]:
     """Return the probe set and stream whose scales are drawn: with pictures, if there are any."""
-    pairs = probe_streams(frame, last=True) or probe_streams(frame, last=False)
-    return pairs[0]
+    return leading(probe_streams(frame, last=True) or probe_streams(frame, last=False))
 
 
 @styled

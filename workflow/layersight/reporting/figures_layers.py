@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from layersight.reporting.lineup import PROBE_WORDS, STREAM_WORDS, Lineup, over_seeds
 from layersight.reporting.style import handle
 
+TEXT_PROBES = ("text_questions", "pair_texts")
+
 
 def probe_streams(frame: pd.DataFrame, *, last: bool) -> list[tuple[str, str]]:
     """Return the pairs of probe set and stream in a frame, probe sets in a fixed order.
@@ -26,6 +28,16 @@ def probe_streams(frame: pd.DataFrame, *, last: bool) -> list[tuple[str, str]]:
         for stream in STREAM_WORDS
         if (probe, stream) in pairs and (stream == "last") == last
     ]
+
+
+def with_pictures(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return those of the pairs whose probe set shows pictures."""
+    return [pair for pair in pairs if pair[0] not in TEXT_PROBES]
+
+
+def leading(pairs: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    """Return the pair that stands for all: the first with pictures, if there are any."""
+    return (with_pictures(pairs) or list(pairs))[0]
 
 
 def panel_title(probe: str, stream: str) -> str:

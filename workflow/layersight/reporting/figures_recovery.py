@@ -108,7 +108,7 @@ def _draw(frame: pd.DataFrame, lineup: Lineup, sweep: str) -> Figure:
             ax.set_ylabel(SCORE_UNITS[metric] if raw else "recovery")
             if row == len(names) - 1:
                 ax.set_xlabel("window [0, l) ends at l" if sweep == "cumulative" else "block")
-    legend_above(figure, _legend(bool(lineup.ranges)))
+    legend_above(figure, _legend(any(name in lineup.ranges for name in names)))
     return figure
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -52,16 +52,20 @@ class Lineup:
         seeds: repetitions of each variant.
         ranges: variant to the blocks [a, b) it was allowed to change; absent when all.
         level: level of the intervals.
+        failed: subjects that have no results. Their variants stay in `variants`: the looks of the
+            others must not change with them.
     """
 
     variants: tuple[str, ...]
     seeds: int = 1
     ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
     level: float = 0.95
+    failed: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, study: Study) -> Lineup:
-        """Return the lineup of a study."""
+    def of(cls, study: Study, failed: Iterable[str] = ()) -> Lineup:
+        """Return the lineup of a study, of whose tuned subjects some may have failed."""
+        lost = set(failed)
         return cls(
             variants=tuple(study.variants),
             seeds=study.seeds,
@@ -71,6 +75,7 @@ class Lineup:
                 if variant.layers is not None
             },
             level=study.statistics.level,
+            failed=tuple(subject for subject in study.tuned_subjects if subject in lost),
         )
 
     @cached_property
@@ -88,34 +93,65 @@ class Lineup:
         found = set(frame["variant"])
         return [name for name in self.order if name in found]
 
+    def seeds_of(self, variant: str) -> int:
+        """Return how many repetitions of a variant have results."""
+        return self.seeds - sum(variant_of(subject) == variant for subject in self.failed)
+
+    @property
+    def all_failed(self) -> bool:
+        """Whether no tuned subject has results."""
+        return not self._seed_counts
+
+    @property
+    def _seed_counts(self) -> list[int]:
+        """Different numbers of seeds that variants with results have, rising."""
+        return sorted({count for name in self.variants if (count := self.seeds_of(name))})
+
+    @property
+    def _interval(self) -> str:
+        return f"{100 * self.level:g} % interval"
+
+    @property
+    def _ranged(self) -> bool:
+        """Whether any variant has a range over seeds."""
+        return max(self._seed_counts, default=1) > 1
+
     @property
     def band(self) -> str:
         """What the interval beside a number is, in words."""
-        if self.seeds > 1:
-            return f"range over {self.seeds} seeds"
-        return f"{100 * self.level:g} % interval"
+        if not self._ranged:
+            return self._interval
+        fewest, most = self._seed_counts[0], self._seed_counts[-1]
+        if fewest == most:
+            return f"range over {most} seeds"
+        return f"range over {'up' if fewest == 1 else fewest} to {most} seeds"
 
     def band_of(self, variant: str) -> str:
         """What the interval of one subject's number is: only variants are repeated over seeds."""
-        return self.band if variant in self.variants else f"{100 * self.level:g} % interval"
+        seeds = self.seeds_of(variant) if variant in self.variants else 1
+        return f"range over {seeds} seeds" if seeds > 1 else self._interval
 
     @property
     def bands(self) -> str:
         """What `band` is called in the plural."""
-        return "ranges" if self.seeds > 1 else "intervals"
+        return "ranges" if self._ranged else "intervals"
 
     @property
     def reading(self) -> str:
         """How lines and bands of all figures are to be read, one sentence."""
-        if self.seeds > 1:
+        if not self._ranged:
+            opening = "One seed" if self.seeds == 1 else "One seed of a variant at most"
             return (
-                f"Lines and dots are means over {self.seeds} seeds and the bands run from the "
-                "smallest to the largest seed; base and aligned exist once and keep the "
-                f"{100 * self.level:g} % interval of their own sample."
+                f"{opening}: the bands are {100 * self.level:g} % intervals over inputs and say "
+                "nothing about how much another seed would differ."
             )
+        fewer = [name for name in self.variants if 0 < self.seeds_of(name) < self.seeds]
+        gaps = "".join(f", {self.seeds_of(name)} for {name}" for name in fewer)
+        alone = ", like a variant with one seed," if self._seed_counts[0] == 1 else ""
         return (
-            f"One seed: the bands are {100 * self.level:g} % intervals over inputs and say nothing "
-            "about how much another seed would differ."
+            f"Lines and dots are means over {self.seeds} seeds{gaps and f' ({gaps[2:]})'} and the "
+            f"bands run from the smallest to the largest seed; base and aligned exist once and"
+            f"{alone} keep the {100 * self.level:g} % interval of their own sample."
         )
 
 

@@ -56,7 +56,7 @@ def cell(value: Any) -> str:
 def page(name: str, caption: str, frame: pd.DataFrame, source: str = "") -> Page:
     """Return a frame as a page; one with layers is turned on its side, one column per layer."""
     total = len(frame)
-    layered = "layer" in frame.columns
+    layered = "layer" in frame.columns and total > 0
     if layered:
         value = "dimension" if "dimension" in frame.columns else "value"
         dropped = {"layer", value, "low", "high", "scale", "n", "duplicates"}

@@ -1,15 +1,15 @@
-"""What the results were made of: weights, machine, times, versions, and what they cannot show."""
+"""What the results were made of, and what they cannot show."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pandas as pd
-
+from layersight import artefacts
 from layersight.models import registry
-from layersight.reporting.pages import Page, page
+from layersight.reporting.gaps import mark
+from layersight.reporting.lineup import Lineup
+from layersight.reporting.pages import Page
 from layersight.storage.manifest import read_manifest
 from layersight.study import PackagedLanguageModel, PackagedVisionEncoder, Study
 
@@ -30,33 +30,81 @@ def vision_encoder_note(study: Study) -> str:
     return "Random weights, for tests: its numbers mean nothing."
 
 
-def models(study: Study) -> Page:
-    """The parts of the backbone and the variants."""
+def models(study: Study, manifests: Mapping[str, Path], lineup: Lineup) -> Page:
+    """The parts of the backbone and the variants, with what each trains and lacks.
+
+    Args:
+        study: the study.
+        manifests: artefact to its `manifest.json`; those of models are read.
+        lineup: says which subjects have no results.
+    """
     grid = study.backbone.vision_encoder.grid
     rows = [
-        ["language model", language_model_note(study)],
-        ["blocks L", str(study.backbone.language_model.layers)],
-        ["vision encoder", f"{vision_encoder_note(study)} {grid} × {grid} image tokens, frozen."],
-        ["connector", study.backbone.connector.kind],
-        ["alignment", f"{study.align.steps} steps of {study.align.batch_size}"],
+        ["language model", language_model_note(study), "–"],
+        ["blocks L", str(study.backbone.language_model.layers), "–"],
+        [
+            "vision encoder",
+            f"{vision_encoder_note(study)} {grid} × {grid} image tokens, frozen.",
+            "–",
+        ],
+        ["connector", study.backbone.connector.kind, "–"],
+        [
+            "alignment",
+            f"{study.align.steps} steps of {study.align.batch_size}",
+            trained_parameters(["aligned"], manifests),
+        ],
     ]
     for name, variant in study.variants.items():
         start, stop = variant.layers or (0, study.backbone.language_model.layers)
         blocks = f"blocks [{start}, {stop})"
+        seeds = [f"{name}/seed-{seed}" for seed in range(study.seeds)]
+        left = [subject for subject in seeds if subject not in lineup.failed]
+        what = (
+            f"{variant.method}, {blocks}, learning rate "
+            f"{variant.learning_rate or study.tuning.learning_rate:g}, "
+            f"{study.tuning.steps} steps of {study.tuning.batch_size}"
+        )
+        gap = mark(lineup, name)
         rows.append(
             [
                 f"variant {name}",
-                f"{variant.method}, {blocks}, learning rate "
-                f"{variant.learning_rate or study.tuning.learning_rate:g}, "
-                f"{study.tuning.steps} steps of {study.tuning.batch_size}",
+                f"{what}. {gap}" if gap else what,
+                trained_parameters(left, manifests),
             ]
         )
-    return Page("models", "What is measured.", ["part", "what it is"], rows)
+    return Page("models", "What is measured.", ["part", "what it is", "trained parameters"], rows)
+
+
+def trained_parameters(subjects: Sequence[str], manifests: Mapping[str, Path]) -> str:
+    """Say how many parameters the subjects, repetitions of one variant, each trained.
+
+    A dash if none of them has a manifest. Nothing that was measured is read.
+    """
+    for subject in subjects:
+        path = manifests.get(artefacts.SUBJECT_MODEL.format(subject=subject))
+        if path is None:
+            continue
+        record = read_manifest(path)
+        parts = [
+            f"{record[key]:,} in the {part}"
+            for key, part in (
+                ("trainable_language_model", "language model"),
+                ("trainable_connector", "connector"),
+            )
+            if record.get(key)
+        ]
+        return ", ".join(parts) or "–"
+    return "–"
 
 
 def limits(study: Study) -> list[str]:
     """What the study cannot show, in sentences."""
     asked = study.benchmarks
+    sizes = [f"{asked.kind} kind-of-thing items"]
+    if "presence" in asked.tasks:
+        sizes.append(f"{asked.presence} yes-or-no items for each kind of negative")
+    if "naming" in asked.tasks:
+        sizes.append(f"{asked.naming} naming items")
     found = [
         "One backbone: nothing here says that another or a larger language model would behave "
         "alike.",
@@ -75,84 +123,11 @@ def limits(study: Study) -> list[str]:
         if study.concepts.source == "emoji"
         else "Pictures are drawn shapes, made to test the software: nothing can be learnt from "
         "them about seeing.",
-        f"Small evaluations: per split {asked.kind} kind-of-thing items, {asked.presence} "
-        f"yes-or-no items for each kind of negative and {asked.naming} naming items; patching "
-        f"scores {study.patching.items} items. An effect of a few percent stays invisible.",
+        f"Small evaluations: per split {' and '.join(sizes)}; patching scores "
+        f"{study.patching.items} items. An effect of a few percent stays invisible.",
         f"Geometry rests on at most {study.probes.items} inputs per probe set in one style "
         f"({study.probes.style}).",
         "Patching shows what blocks carry inside this pair of models; blocks tuned together are "
         "cut apart, so windows need not add up.",
     ]
     return found
-
-
-def machines(manifests: Mapping[str, Path]) -> Page:
-    """On what the expensive steps ran; several rows if they ran on several machines."""
-    seen: dict[tuple[str, ...], int] = {}
-    for path in manifests.values():
-        record = read_manifest(path)
-        machine = record.get("machine", {})
-        key = (
-            str(machine.get("system", "–")),
-            str(machine.get("processor", "–")),
-            str(machine.get("cores", "–")),
-            str(record.get("device", "–")),
-        )
-        seen[key] = seen.get(key, 0) + 1
-    rows = [[*key, str(count)] for key, count in seen.items()]
-    return Page(
-        "machines", "Machines of the steps that keep a manifest.",
-        ["system", "processor", "cores", "device", "steps"], rows,
-    )  # fmt: skip
-
-
-def steps(manifests: Mapping[str, Path]) -> Page:
-    """Wall time, memory and trained parameters of the steps that keep a manifest."""
-    rows = []
-    for name, path in manifests.items():
-        record = read_manifest(path)
-        rows.append(
-            {
-                "step": name,
-                "seconds": float(record.get("seconds", float("nan"))),
-                "peak memory (MB)": float(record.get("peak_memory_mb", float("nan"))),
-                "trained, language model": record.get("trainable_language_model"),
-                "trained, connector": record.get("trainable_connector"),
-            }
-        )
-    frame = pd.DataFrame(rows).astype(object) if rows else pd.DataFrame()
-    return page("steps", "Steps that keep a manifest; trained is a number of parameters.", frame)
-
-
-def times(timings: Mapping[str, Path]) -> Page:
-    """Wall time and memory of every step that Snakemake timed, its repetitions added up."""
-    rows: list[list[str]] = []
-    total = 0.0
-    for name, path in timings.items():
-        with Path(path).open(encoding="utf-8", newline="") as file:
-            records = list(csv.DictReader(file, delimiter="\t"))
-        seconds = sum(_number(record.get("s")) for record in records)
-        memory = max((_number(record.get("max_rss")) for record in records), default=0.0)
-        total += seconds
-        rows.append([name, f"{seconds:.1f}", f"{memory:.0f}" if memory else "–"])
-    if rows:
-        rows.append(["all, one after another", f"{total:.1f}", "–"])
-    return Page("times", "Wall time of the steps.", ["step", "seconds", "peak memory (MiB)"], rows)
-
-
-def _number(text: str | None) -> float:
-    # Snakemake writes "-" or "NA" for what it could not measure.
-    try:
-        return float(text or 0)
-    except ValueError:
-        return 0.0
-
-
-def versions(manifests: Mapping[str, Path]) -> Page:
-    """Versions that the manifests name; more than one where steps differ."""
-    found: dict[str, set[str]] = {}
-    for path in manifests.values():
-        for package, version in read_manifest(path).get("versions", {}).items():
-            found.setdefault(package, set()).add(str(version))
-    rows = [[package, ", ".join(sorted(found[package]))] for package in sorted(found)]
-    return Page("versions", "Versions of what results depend on.", ["package", "version"], rows)

@@ -1,4 +1,8 @@
-"""The figures of a study as files, and its report as one page that needs nothing else."""
+"""The figures of a study as files, and its report as one page that needs nothing else.
+
+Both follow from the study and its tables alone, so that the same study gives the same bytes; what
+differs from run to run stands on a page of its own (`layersight.reporting.run_page`).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,6 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from layersight import artefacts
@@ -20,9 +23,14 @@ from layersight.reporting import provenance_pages
 from layersight.reporting.catalogue import FIGURES
 from layersight.reporting.dag import dag_svg as draw_dag
 from layersight.reporting.dag import study_graph
+from layersight.reporting.figure_names import figure_names
 from layersight.reporting.figures_scores import whole
+from layersight.reporting.gaps import consequences, left_out
 from layersight.reporting.lineup import BENCHMARK_WORDS, BRIEF_METRICS, SPLIT_WORDS, Lineup
+from layersight.reporting.no_data import no_data, say_no_data, says_no_data
 from layersight.reporting.pages import Page, interval_page, page
+from layersight.reporting.render import render
+from layersight.reporting.run_page import RUN_PAGE
 from layersight.reporting.style import save
 from layersight.reporting.wording import sentences_of
 from layersight.storage.atomic import atomic_file, atomic_folder
@@ -33,6 +41,8 @@ SENTENCES = "sentences.json"
 # Whose first sentence says what was found; the second ones qualify it, so they come along.
 FINDINGS = ("scores", "differences", "recovery_cumulative", "recovery_sliding", "change")
 FINDINGS_BY_FIRST = ("overlap_tuned", "intrinsic_dimension", "overlap_modalities")
+# Where and on what a study runs: no matter of what it finds.
+MACHINE = {"assets", "compute", "quota"}
 CAPTIONS = {
     "scores": "Scores: one row per subject, benchmark, split, condition and metric.",
     "differences": "Paired differences to aligned, on the same items.",
@@ -46,12 +56,16 @@ CAPTIONS = {
 
 
 def build_figures(
-    study: Study, *, tables: Mapping[str, Path], out: Path, processes: int = 1
+    study: Study,
+    *,
+    tables: Mapping[str, Path],
+    out: Path,
+    processes: int = 1,
+    failed: Mapping[str, str] | None = None,
 ) -> None:
-    """Draw every figure of a study and write its two sentences.
+    """Draw every figure that the study has (`figure_names`) and write its two sentences.
 
-    Figures for which the tables hold no rows (a sweep or stream that the study leaves out) are left
-    out.
+    A figure for which the tables hold no rows, as when every variant failed, is empty and says so.
 
     Args:
         study: the study.
@@ -59,13 +73,15 @@ def build_figures(
         out: folder that appears whole, with `<name>.png`, `<name>.pdf` and `sentences.json`
             (figure to its two sentences, in the report's order).
         processes: how many figures are drawn side by side.
+        failed: tuned subject that has no rows in the tables to the reason.
 
     Raises:
         DataError: a table is missing.
     """
-    lineup = Lineup.of(study)
+    lineup = Lineup.of(study, failed or ())
     frames = _read(tables, sorted({name for entry in FIGURES for name in entry.tables}))
-    shown = [entry for entry in FIGURES if entry.applies(frames[entry.tables[0]])]
+    asked = figure_names(study)
+    shown = [entry for entry in FIGURES if entry.name in asked]
     with atomic_folder(out) as beside:
         calls = [
             partial(_make, entry.name, [frames[name] for name in entry.tables], lineup, beside)
@@ -79,6 +95,9 @@ def build_figures(
 def _make(name: str, frames: list[pd.DataFrame], lineup: Lineup, folder: Path) -> list[str]:
     """Draw and save one figure; return its two sentences."""
     (entry,) = (entry for entry in FIGURES if entry.name == name)
+    if not entry.applies(frames[0]):
+        save(no_data(lineup), folder, name)
+        return sentences_of(say_no_data(lineup))
     save(entry.draw(*frames, lineup), folder, name)
     return sentences_of(entry.say(*frames, lineup))
 
@@ -90,10 +109,13 @@ def build_report(
     figures: Path,
     dag_svg: str | None = None,
     manifests: Mapping[str, Path],
-    timings: Mapping[str, Path],
     out: Path,
+    failed: Mapping[str, str] | None = None,
 ) -> None:
     """Write the report of a study as one self-contained HTML file.
+
+    The same study gives the same bytes: no measured time or memory, no machine, no date, no version
+    and no path outside `results/` is in it. Its only link leads to the page of the run beside it.
 
     Args:
         study: the study.
@@ -102,25 +124,27 @@ def build_report(
         figures: folder written by `build_figures`.
         dag_svg: drawing of the steps, as `reporting.dag.dag_svg` writes it; None draws the stages
             of the study. It is placed in the page as it is.
-        manifests: step to its `manifest.json`.
-        timings: step to its Snakemake benchmark file.
+        manifests: artefact (such as `models/full/seed-0`) to its `manifest.json`; only the numbers
+            of trained parameters are read.
         out: the HTML file.
+        failed: tuned subject that has no rows in the tables to the reason.
 
     Raises:
         DataError: a table or the figures are missing.
     """
-    lineup = Lineup.of(study)
+    gaps = left_out(study, failed or {})
+    lineup = Lineup.of(study, failed or ())
     frames = _read(tables, list(artefacts.TABLES))
     said = _sentences(figures)
-    environment = Environment(
-        loader=PackageLoader("layersight.reporting"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
     if dag_svg is None:
         stages, edges = study_graph(study)
         dag_svg = draw_dag(stages, edges, title=f"Steps of the study {study.name}")
-    html = environment.get_template("report.html.j2").render(
+    html = render(
+        "report.html.j2",
         study=study,
+        left_out=gaps,
+        consequences=consequences(lineup),
+        run_page=RUN_PAGE,
         findings=_findings(said),
         reading=lineup.reading,
         figures=[
@@ -128,6 +152,7 @@ def build_report(
                 "name": entry.name,
                 "title": entry.title,
                 "sentences": said[entry.name],
+                "reading": "" if says_no_data(said[entry.name]) else lineup.reading,
                 "image": _data_uri(figures / f"{entry.name}.png"),
             }
             for entry in FIGURES
@@ -150,15 +175,14 @@ def build_report(
         ),
         pages=[_table(study, name, frames[name]) for name in artefacts.TABLES],
         concept_page=_concepts(study, tables),
-        model_page=provenance_pages.models(study),
+        model_page=provenance_pages.models(study, manifests, lineup),
         limits=provenance_pages.limits(study),
         dag=Markup(dag_svg),  # noqa: S704 - a drawing, not text of users
-        machine_page=provenance_pages.machines(manifests),
-        timing_page=provenance_pages.times(timings),
-        manifest_page=provenance_pages.steps(manifests),
-        version_page=provenance_pages.versions(manifests),
         settings=yaml.safe_dump(
-            study.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
+            study.model_dump(mode="json", exclude=MACHINE),
+            sort_keys=False,
+            allow_unicode=True,
+            width=100,
         ),
     )
     with atomic_file(out) as beside:
@@ -181,8 +205,9 @@ def _sentences(figures: Path) -> dict[str, list[str]]:
 
 
 def _findings(said: Mapping[str, list[str]]) -> list[str]:
-    full = [" ".join(said[name]) for name in FINDINGS if name in said]
-    return full + [said[name][0] for name in FINDINGS_BY_FIRST if name in said]
+    found = {name: parts for name, parts in said.items() if not says_no_data(parts)}
+    full = [" ".join(found[name]) for name in FINDINGS if name in found]
+    return full + [found[name][0] for name in FINDINGS_BY_FIRST if name in found]
 
 
 def _data_uri(path: Path) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 from layersight.reporting.figures_change import against, as_change, change_panels
 from layersight.reporting.figures_cross_modal import PAIR_WORDS, STREAM_SHORT, pairings
 from layersight.reporting.figures_dimension import reference_scale, scale_panel
-from layersight.reporting.figures_layers import probe_streams
+from layersight.reporting.figures_layers import TEXT_PROBES, leading, probe_streams
 from layersight.reporting.lineup import PROBE_WORDS, STREAM_WORDS, Lineup, over_seeds
 from layersight.reporting.wording import (
     compared,
@@ -22,14 +22,13 @@ from layersight.reporting.wording import (
     with_band,
 )
 
-TEXT_PROBES = ("text_questions", "pair_texts")
 # A dimension that varies with the scale by more than this depends on the scale.
 SCALE_MATTERS = 1.25
 
 
 def intrinsic_dimension(frame: pd.DataFrame, lineup: Lineup, *, last: bool = True) -> str:
     """Where the dimension peaks before tuning, and where a variant departs furthest from that."""
-    probe, stream = probe_streams(frame, last=last)[0]
+    probe, stream = leading(probe_streams(frame, last=last))
     scale = reference_scale(frame)
     rows = frame[
         (frame["probe"] == probe)
@@ -55,7 +54,7 @@ def intrinsic_dimension(frame: pd.DataFrame, lineup: Lineup, *, last: bool = Tru
         reference, on="layer", suffixes=("", "_reference")
     )
     if pairs.empty:
-        return two(opening, f"No other subject was measured beside {first}")
+        return two(opening, f"No tuned subject was measured beside {first}")
     pairs["gap"] = (pairs["value"] - pairs["value_reference"]).abs()
     far = largest(pairs, "gap")
     before = reference[reference["layer"] == far.layer].iloc[0]
@@ -108,7 +107,7 @@ def overlap_tuned(frame: pd.DataFrame, lineup: Lineup, *, last: bool = True) -> 
     kept = against(frame)
     kept = kept[kept["metric"] == "overlap"]
     panels = probe_streams(kept, last=last)
-    probe, stream = panels[0]
+    probe, stream = leading(panels)
     rows = kept[(kept["probe"] == probe) & (kept["stream"] == stream)]
     table = over_seeds(rows, ["layer"])
     where = f"{PROBE_WORDS[probe]} ({STREAM_WORDS[stream]}, k = {rows['k'].max()}"
@@ -126,7 +125,7 @@ def overlap_tuned(frame: pd.DataFrame, lineup: Lineup, *, last: bool = True) -> 
             f"{least.layer}, which keeps {with_band(least, lineup)} of the neighbours in aligned"
         )
     for other_probe, other_stream in panels:
-        if (other_probe in TEXT_PROBES) == (probe in TEXT_PROBES):
+        if probe in TEXT_PROBES or other_probe not in TEXT_PROBES:
             continue
         other_rows = kept[(kept["probe"] == other_probe) & (kept["stream"] == other_stream)]
         other_table = over_seeds(other_rows, ["layer"])
@@ -140,7 +139,8 @@ def overlap_tuned(frame: pd.DataFrame, lineup: Lineup, *, last: bool = True) -> 
                 f"Without a picture, on {PROBE_WORDS[other_probe]} (n = {other['n']}), the share "
                 f"kept at that layer is {short(other)}, which {compared(other, least, lineup)}",
             )
-    return two(opening, "No probe set without pictures was compared at that layer")
+    other_kind = "with" if probe in TEXT_PROBES else "without"
+    return two(opening, f"No probe set {other_kind} pictures was compared at that layer")
 
 
 def change(frame: pd.DataFrame, weights: pd.DataFrame, lineup: Lineup) -> str:

@@ -105,6 +105,7 @@ def differences(frame: pd.DataFrame, lineup: Lineup) -> str:
     reference = str(frame["reference"].iloc[0])
     if table.empty:
         return two(f"No tuned subject is compared with {reference}", "There is nothing to judge")
+    aside = ", CIDEr left aside" if (frame["metric"] == "cider").any() else ""
     above, below = table["low"] > 0, table["high"] < 0
     unclear = len(table) - int(above.sum()) - int(below.sum())
     tail = (
@@ -116,13 +117,13 @@ def differences(frame: pd.DataFrame, lineup: Lineup) -> str:
     top = largest(table)
     where = f"{top.benchmark}, {SPLIT_WORDS.get(top.split, top.split)} (n = {top.n})"
     kind = "gain" if top.value > 0 else "change, a loss,"
-    claim = f", whose {lineup.band} includes zero" if includes(top, 0.0) else ""
+    claim = f", whose {lineup.band_of(top.variant)} includes zero" if includes(top, 0.0) else ""
     return two(
-        f"Of {len(table)} paired differences to {reference} ({sample(table['n'])}, CIDEr left "
-        f"aside), {above.sum()} lie above zero and {below.sum()} below; {tail}",
+        f"Of {len(table)} paired differences to {reference} ({sample(table['n'])}{aside}), "
+        f"{above.sum()} lie above zero and {below.sum()} below; {tail}",
         f"The best {kind} is that of {top.variant} on {where}, "
-        f"{number(top.value, signed=True)} ({lineup.band} {number(top.low, signed=True)} to "
-        f"{number(top.high, signed=True)}){claim}",
+        f"{number(top.value, signed=True)} ({lineup.band_of(top.variant)} "
+        f"{number(top.low, signed=True)} to {number(top.high, signed=True)}){claim}",
     )
 
 

@@ -17,13 +17,74 @@ from layersight.seeds import derive_seed
 from layersight.storage.tables import read_table, write_table
 from layersight.study import Study
 
+SCORES = pa.schema(
+    [
+        ("subject", pa.string()),
+        ("variant", pa.string()),
+        ("seed", pa.int64()),
+        ("benchmark", pa.string()),
+        ("split", pa.string()),
+        ("condition", pa.string()),
+        ("metric", pa.string()),
+        ("n", pa.int64()),
+        ("value", pa.float64()),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+        ("chance", pa.float64()),
+        ("majority", pa.float64()),
+    ]
+)
+DIFFERENCES = pa.schema(
+    [
+        ("subject", pa.string()),
+        ("reference", pa.string()),
+        ("benchmark", pa.string()),
+        ("split", pa.string()),
+        ("condition", pa.string()),
+        ("metric", pa.string()),
+        ("n", pa.int64()),
+        ("value", pa.float64()),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+    ]
+)
+RECOVERY = pa.schema(
+    [
+        ("variant", pa.string()),
+        ("seed", pa.int64()),
+        ("direction", pa.string()),
+        ("sweep", pa.string()),
+        ("start", pa.int64()),
+        ("stop", pa.int64()),
+        ("connector", pa.string()),
+        ("metric", pa.string()),
+        ("n", pa.int64()),
+        ("score", pa.float64()),
+        ("score_low", pa.float64()),
+        ("score_high", pa.float64()),
+        ("score_base", pa.float64()),
+        ("score_tuned", pa.float64()),
+        ("recovery", pa.float64()),
+        ("recovery_low", pa.float64()),
+        ("recovery_high", pa.float64()),
+        ("undefined_share", pa.float64()),
+    ]
+)
+
 
 def concatenate(parts: Sequence[Path], out: Path) -> None:
     """Put tables of one schema together, in the given order.
 
+    Without any part, as when every variant failed, the table is empty; its columns are those of the
+    table of `artefacts.TABLES` whose name `out` has.
+
     Raises:
-        DataError: the tables differ in their columns.
+        DataError: the tables differ in their columns, or there are none and `out` has no known
+            name.
     """
+    if not parts:
+        write_table(out, [], _schema_of(Path(out)))
+        return
     tables = [read_table(part) for part in parts]
     for part, table in zip(parts, tables, strict=True):
         if table.schema != tables[0].schema:
@@ -43,7 +104,7 @@ def summarise_scores(
         level=settings.level,
         seed=derive_seed(study.seed, "tables/scores"),
     )
-    write_table(scores, scored, _schema(scored))
+    write_table(scores, scored, SCORES)
     compared = difference_table(
         frame,
         "aligned",
@@ -51,11 +112,14 @@ def summarise_scores(
         level=settings.level,
         seed=derive_seed(study.seed, "tables/differences"),
     )
-    write_table(differences, compared, _schema(compared))
+    write_table(differences, compared, DIFFERENCES)
 
 
 def summarise_recovery(study: Study, *, items: Sequence[Path], out: Path) -> None:
-    """Write the recovery of every window with its interval."""
+    """Write the recovery of every window with its interval; an empty table without any items."""
+    if not items:
+        write_table(out, [], RECOVERY)
+        return
     frame = _frames(items, PATCHING_ITEMS)
     table = recovery_table(
         frame,
@@ -63,12 +127,26 @@ def summarise_recovery(study: Study, *, items: Sequence[Path], out: Path) -> Non
         level=study.statistics.level,
         seed=derive_seed(study.seed, "tables/recovery"),
     )
-    write_table(out, table, _schema(table))
+    write_table(out, table, RECOVERY)
 
 
 def _frames(parts: Sequence[Path], schema: pa.Schema) -> pd.DataFrame:
     return pa.concat_tables([read_table(part, schema) for part in parts]).to_pandas()
 
 
-def _schema(frame: pd.DataFrame) -> pa.Schema:
-    return pa.Schema.from_pandas(frame, preserve_index=False).remove_metadata()
+def _schema_of(table: Path) -> pa.Schema:
+    # Only here: the modules that own these schemas load torch.
+    from layersight.geometry.stages import CHANGE, CROSS_MODAL, INTRINSIC_DIMENSION
+    from layersight.tuning.log import TRAINING
+    from layersight.tuning.weight_change import SCHEMA as WEIGHT_CHANGE
+
+    schemas = {
+        "intrinsic_dimension": INTRINSIC_DIMENSION,
+        "cross_modal": CROSS_MODAL,
+        "change": CHANGE,
+        "weight_change": WEIGHT_CHANGE,
+        "training": TRAINING,
+    }
+    if table.stem not in schemas:
+        raise DataError(f"{table}: nothing to put together; rerun what makes its parts")
+    return schemas[table.stem]

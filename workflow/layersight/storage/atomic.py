@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part-{os.getpid()}")
+    beside = path.with_name(f".{path.name}.part-{_mark()}")
     try:
         yield beside
         _flush(beside)
@@ -33,7 +34,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside `path`; it replaces `path` only if the block succeeds."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part-{os.getpid()}")
+    beside = path.with_name(f".{path.name}.part-{_mark()}")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
     try:
@@ -43,7 +44,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 _flush(Path(folder) / name)
             _flush(Path(folder))
         if path.exists():
-            old = path.with_name(f".{path.name}.old-{os.getpid()}")
+            old = path.with_name(f".{path.name}.old-{_mark()}")
             os.replace(path, old)
             os.replace(beside, path)
             shutil.rmtree(old)
@@ -52,6 +53,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         _flush(path.parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _mark() -> str:
+    """Another name for every writer, also of another machine on the same disk."""
+    return f"{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def _flush(path: Path) -> None:

@@ -12,7 +12,6 @@ TRAINING = pa.schema(
         ("gradient_norm", pa.float64()),
         ("tokens", pa.int32()),
         ("answer_tokens", pa.int32()),
-        ("seconds", pa.float64()),
     ]
 )
 LOG = "training.parquet"

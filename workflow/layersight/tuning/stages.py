@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from layersight.data.batch import Batch
-from layersight.data.collation import collate
 from layersight.data.conversation import Tokens
 from layersight.data.features import FeatureStore
 from layersight.data.rows import tokenized_rows
@@ -26,17 +25,37 @@ from layersight.storage.manifest import Stopwatch, write_manifest
 from layersight.storage.tables import write_table
 from layersight.study import Optimisation, Study
 from layersight.tuning import methods
-from layersight.tuning.batching import batch_order
+from layersight.tuning.batching import TrainingBatches, batch_order
+from layersight.tuning.checkpoint import Checkpoints
 from layersight.tuning.log import LOG, TRAINING
 from layersight.tuning.trainer import Record, train
 
 
 def align(
-    study: Study, *, language_model: Path, conversations: Path, features: Path, out: Path
+    study: Study,
+    *,
+    language_model: Path,
+    conversations: Path,
+    features: Path,
+    out: Path,
+    work: Path | None = None,
+    checkpoint_seconds: float = 300.0,
 ) -> None:
     """Stage 1: only the connector learns, from pictures and their captions.
 
-    Writes `connector.safetensors`, `training.parquet` and `manifest.json` into the folder `out`.
+    Args:
+        study: the study.
+        language_model: folder of the base LLM.
+        conversations: table of captions.
+        features: image features.
+        out: folder for `connector.safetensors`, `training.parquet` and `manifest.json`.
+        work: folder for checkpoints, from which the same call goes on; None keeps none.
+        checkpoint_seconds: time between two checkpoints; 0 keeps one after every step.
+
+    Raises:
+        DataError: the conversations are not what the study asks for.
+        DivergenceError: training diverged.
+        Interrupted: an end was asked for.
     """
     watch = Stopwatch()
     limit_threads(study.compute.training_threads)
@@ -59,6 +78,8 @@ def align(
         settings={"align": study.align.model_dump(), "backbone": study.backbone.model_dump()},
         inputs=[conversations, features],
         out=out,
+        work=work,
+        checkpoint_seconds=checkpoint_seconds,
     )  # fmt: skip
 
 
@@ -72,11 +93,29 @@ def tune(
     conversations: Path,
     features: Path,
     out: Path,
+    work: Path | None = None,
+    checkpoint_seconds: float = 300.0,
 ) -> None:
     """Stage 2: the variant's method and the connector learn, from instruction conversations.
 
-    All variants of one seed see the same conversations in the same order. Writes the delta, the
-    connector, `training.parquet` and `manifest.json` into the folder `out`.
+    All variants of one seed see the same conversations in the same order.
+
+    Args:
+        study: the study.
+        variant: name of the variant.
+        seed: number of the repetition.
+        language_model: folder of the base LLM.
+        aligned: folder of stage 1.
+        conversations: table of instruction conversations.
+        features: image features.
+        out: folder for the delta, the connector, `training.parquet` and `manifest.json`.
+        work: folder for checkpoints, from which the same call goes on; None keeps none.
+        checkpoint_seconds: time between two checkpoints; 0 keeps one after every step.
+
+    Raises:
+        DataError: the conversations are not what the study asks for.
+        DivergenceError: training diverged.
+        Interrupted: an end was asked for.
     """
     watch = Stopwatch()
     limit_threads(study.compute.training_threads)
@@ -107,6 +146,8 @@ def tune(
         settings={"variant": settings.model_dump(), "tuning": study.tuning.model_dump()},
         inputs=[conversations, features, aligned / "connector.safetensors"],
         out=out,
+        work=work,
+        checkpoint_seconds=checkpoint_seconds,
     )  # fmt: skip
 
 
@@ -127,6 +168,8 @@ def _run(
     settings: dict[str, object],
     inputs: list[Path],
     out: Path,
+    work: Path | None,
+    checkpoint_seconds: float,
 ) -> None:
     needed = optimisation.steps * optimisation.batch_size
     if len(rows) != needed:
@@ -134,33 +177,28 @@ def _run(
     device = torch_device(study)
     model.to(device)
     order = batch_order([len(row.input_ids) for row in rows], optimisation.batch_size, order_seed)
-
-    def batches() -> Iterator[Batch]:
-        for chosen in order:
-            yield collate(
-                [rows[i] for i in chosen],
-                [images[i] for i in chosen],
-                store,
-                padding="right",
-                pad_token=int(tokenizer.pad_token_id),
-                labels=True,
-            )
-
     trainable = sum(p.numel() for p in model.language_model.parameters() if p.requires_grad)
+    checkpoints = None
+    if work is not None:
+        checkpoints = Checkpoints(
+            work, seconds=checkpoint_seconds, what=subject, steps=optimisation.steps
+        )
     records = train(
         model,
-        batches(),
+        TrainingBatches(order, rows, images, store, int(tokenizer.pad_token_id)),
         optimisation,
         what=subject,
         language_rate=language_rate,
         connector_rate=connector_rate,
         device=device,
+        checkpoints=checkpoints,
     )
     connector = model.connector
     if connector is None:
         raise ValueError("training needs a connector")
     with atomic_folder(out) as beside:
         save_connector(connector, beside)
+        _make_portable(model.language_model)
         save_delta(model.language_model, beside)
         write_table(beside / LOG, _log(subject, records), TRAINING)
         write_manifest(
@@ -178,3 +216,12 @@ def _run(
 
 def _log(subject: str, records: Sequence[Record]) -> list[dict[str, object]]:
     return [{"subject": subject, **vars(record)} for record in records]
+
+
+def _make_portable(language_model: nn.Module) -> None:
+    """Let the same adapter be the same bytes: no path of this machine, sets in order."""
+    for config in getattr(language_model, "peft_config", {}).values():
+        config.base_model_name_or_path = None
+        for name, value in vars(config).items():
+            if isinstance(value, set):
+                setattr(config, name, sorted(value))

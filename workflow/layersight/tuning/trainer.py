@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterator, Sequence
+import sys
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
+from layersight import interruption
 from layersight.data.batch import Batch
-from layersight.errors import TrainingError
+from layersight.errors import DivergenceError, TrainingError
+from layersight.models.blocks import unwrapped
 from layersight.models.vlm import VisionLanguageModel
 from layersight.progress import Progress
 from layersight.study import Optimisation
+from layersight.tuning.checkpoint import Checkpoints
+
+WORSE_THAN_CHANCE = 3.0
+"""Training has diverged when its loss is this many times that of guessing uniformly."""
+
+
+class Batches(Protocol):
+    """Batches by their step, such as a list of them."""
+
+    def __getitem__(self, step: int, /) -> Batch: ...
 
 
 @dataclass(frozen=True)
@@ -27,7 +39,6 @@ class Record:
     gradient_norm: float
     tokens: int
     answer_tokens: int
-    seconds: float
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:
@@ -70,65 +81,101 @@ def parameter_groups(
     ]
 
 
+def largest_loss(model: VisionLanguageModel) -> float:
+    """Return the loss beyond which training has diverged: three times that of a uniform guess.
+
+    In nats; a uniform guess over a vocabulary of V tokens has the loss ln V.
+    """
+    head = unwrapped(model.language_model).get_output_embeddings()
+    return WORSE_THAN_CHANCE * math.log(head.weight.shape[0])
+
+
 def train(
     model: VisionLanguageModel,
-    batches: Sequence[Batch] | Iterator[Batch],
+    batches: Batches,
     settings: Optimisation,
     *,
     what: str,
     language_rate: float,
     connector_rate: float,
     device: torch.device,
+    checkpoints: Checkpoints | None = None,
 ) -> list[Record]:
     """Train in place, one optimiser step a batch, and return the log.
 
     Args:
         model: the parameters that require gradients learn.
-        batches: exactly `settings.steps` batches with labels.
+        batches: `settings.steps` batches with labels, by their step.
         settings: schedule, decay, clipping.
         what: names the run in progress lines and errors.
         language_rate: peak learning rate of the language model's parameters.
         connector_rate: peak learning rate of the connector.
-        device: where to compute.
+        device: where to compute; the model is there.
+        checkpoints: where the run is kept and goes on from; None keeps nothing.
 
     Raises:
-        TrainingError: the loss or the gradient is not finite; names the step and learning rate.
+        DivergenceError: the loss or the gradient is not finite, or the loss passes `largest_loss`;
+            the weights are those before that step.
+        TrainingError: nothing in the model learns.
+        Interrupted: an end is asked for; the state after the last step is kept.
     """
     groups = parameter_groups(model, settings, language_rate, connector_rate)
     optimiser = torch.optim.AdamW(groups, fused=True)
     learning = [p for group in optimiser.param_groups for p in group["params"]]
-    records: list[Record] = []
+    limit = largest_loss(model)
     # Dropout is a method's own affair: the base model has none, PEFT layers follow this switch.
     model.train()
-    with Progress(settings.steps, f"{what}: step") as progress:
-        for step, batch in enumerate(batches):
-            start = time.monotonic()
+    first, kept = (0, []) if checkpoints is None else checkpoints.restore(model, optimiser)
+    records = [Record(**record) for record in kept]
+    label = f"{what}: step"
+    if first:
+        print(f"{what}: goes on at step {first}", file=sys.stderr, flush=True)
+        label += f" {first} +"
+    with Progress(settings.steps - first, label) as progress:
+        for step in range(first, settings.steps):
             factor = schedule(step, settings.steps, settings.warmup)
             for group in optimiser.param_groups:
                 group["lr"] = group["peak"] * factor
+            batch = batches[step]
             loss, answer_tokens = model.loss(batch.to(device))
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(learning, settings.clip_norm)
-            if not (torch.isfinite(loss) and torch.isfinite(norm)):
-                raise TrainingError(
-                    f"{what}: loss {loss.item()}, gradient norm {norm.item()} at step {step} with "
-                    f"learning rates {language_rate * factor:.3g} (language model) and "
-                    f"{connector_rate * factor:.3g} (connector): lower them"
-                )
+            record = Record(
+                step=step,
+                loss=float(loss.item()),
+                learning_rate=language_rate * factor,
+                connector_learning_rate=connector_rate * factor,
+                gradient_norm=float(norm.item()),
+                tokens=int(batch.attention_mask.sum()),
+                answer_tokens=answer_tokens,
+            )
+            _check(record, limit, what)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-            records.append(
-                Record(
-                    step=step,
-                    loss=float(loss.item()),
-                    learning_rate=language_rate * factor,
-                    connector_learning_rate=connector_rate * factor,
-                    gradient_norm=float(norm.item()),
-                    tokens=int(batch.attention_mask.sum()),
-                    answer_tokens=answer_tokens,
-                    seconds=time.monotonic() - start,
-                )
-            )
-            progress.advance(note=f"loss {loss.item():.2f}")
+            records.append(record)
+            if checkpoints is not None and (interruption.requested() or checkpoints.due):
+                checkpoints.save(step + 1, model, optimiser, [vars(done) for done in records])
+            interruption.stop_if_requested(what, f"step {step + 1}", kept=checkpoints is not None)
+            progress.advance(note=f"loss {record.loss:.2f}")
     model.eval()
     return records
+
+
+def _check(record: Record, limit: float, what: str) -> None:
+    if not (math.isfinite(record.loss) and math.isfinite(record.gradient_norm)):
+        found = f"loss {record.loss}, gradient norm {record.gradient_norm}"
+    elif record.loss > limit:
+        found = (
+            f"loss {record.loss:.4g}, more than {WORSE_THAN_CHANCE:g} times that of guessing "
+            f"({limit:.4g}),"
+        )
+    else:
+        return
+    raise DivergenceError(
+        f"{what}: {found} at step {record.step} with learning rates {record.learning_rate:.3g} "
+        f"(language model) and {record.connector_learning_rate:.3g} (connector): training "
+        "diverged; lower the learning rates, or warm up for longer",
+        step=record.step,
+        learning_rate=record.learning_rate,
+        connector_learning_rate=record.connector_learning_rate,
+    )

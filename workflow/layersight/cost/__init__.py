@@ -1,0 +1,44 @@
+"""What a run will take: seconds, memory and disk of every job, known from the study alone.
+
+One model for all steps: parameters × tokens for time, parameters and tokens × bytes for memory and
+disk, with constants that were measured on the study `mini` (`constants`). `tests/unit/test_cost.py`
+holds the predictions against such a measurement.
+"""
+
+from layersight.cost.constants import LOAD_MB
+from layersight.cost.estimate import Cost
+from layersight.cost.rules import ON_GPU, RULES, STAGES, predict
+from layersight.cost.sizes import parameters
+from layersight.cost.steps import activations, align, benchmarks, features, patching, tune
+from layersight.cost.summary import (
+    Job,
+    StageRow,
+    check_quota,
+    check_space,
+    render,
+    summarise,
+    total,
+)
+
+__all__ = [
+    "LOAD_MB",
+    "ON_GPU",
+    "RULES",
+    "STAGES",
+    "Cost",
+    "Job",
+    "StageRow",
+    "activations",
+    "align",
+    "benchmarks",
+    "check_quota",
+    "check_space",
+    "features",
+    "parameters",
+    "patching",
+    "predict",
+    "render",
+    "summarise",
+    "total",
+    "tune",
+]

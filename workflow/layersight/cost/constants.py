@@ -1,0 +1,116 @@
+"""Measured constants of the cost model, and one that is assumed.
+
+Measured on the study `mini`: two cores of an AMD EPYC (AVX2), float32, torch 2.13. Memory constants
+are rounded up, so that predictions lie above what was measured, but below twice of it.
+"""
+
+from __future__ import annotations
+
+CORE_FLOPS = 5e10
+"""Floating-point operations per second and core in the blocks of a language model, float32."""
+EMULATED_BFLOAT16 = 0.1
+"""Speed of bfloat16 on cores that have no instructions for it, as a share of float32 (a guess)."""
+A100_PEAK_FLOPS = {"bfloat16": 312e12, "float32": 19.5e12}
+"""Published dense peak of one NVIDIA A100 (float32 without TF32, as torch's default)."""
+ASSUMED_GPU_UTILISATION = 0.3
+"""Share of that peak which a job reaches. ASSUMED: no GPU was measured; small models reach less."""
+
+START_SECONDS = 8.0
+"""Starting Python, importing the numeric stack, loading a small model."""
+LIGHT_START_SECONDS = 1.5
+"""Starting Python and importing pandas and pyarrow."""
+LOAD_BYTES_PER_SECOND = 5e8
+"""Reading weights from disk."""
+
+LOAD_MB = 800.0
+"""Resident size of torch and transformers, with room for what allocators keep."""
+ADAPTER_MB = 50.0
+"""Resident size of PEFT."""
+TABLE_MB = 220.0
+"""A job that only handles small tables."""
+GEOMETRY_MB = 360.0
+"""SciPy, scikit-learn and pandas."""
+FIGURES_MB = 230.0
+"""matplotlib and pandas, each process that draws and the one that waits."""
+DRAWING_MB = 180.0
+"""A process that rasterises pictures."""
+
+TEXT_TOKENS = 25
+"""Mean tokens of a conversation besides the image."""
+PEAK_TEXT_TOKENS = 30
+"""The same in a batch of the longest."""
+TOKENS_PER_OPTION = 2.5
+"""Tokens of each option that a question lists."""
+CHARACTERS_PER_TOKEN = 4.0
+"""Of a system prompt."""
+DEFAULT_SYSTEM_TOKENS = 20
+"""Tokens of a chat template's own system message."""
+ANSWER_TOKENS = {"align": 12, "tuning": 6}
+"""Label tokens of a conversation in the longest batches."""
+DECODING = 2.0
+"""A generated token takes as much time as this many of the prompt."""
+
+KEPT_WIDTHS, KEPT_INTERMEDIATES = 20, 4
+"""Numbers per token and block that the backward pass needs, in widths of the residual stream and
+of the feed-forward layer."""
+ADAPTER_KEEPS = 1.6
+"""Low-rank updates keep this many times as much."""
+LOGIT_COPIES = 4
+"""Logits, their float32 form, their softmax and its gradient."""
+CHECKPOINT_COPIES = 2
+"""Checkpoints on disk at a time: the newest, and the previous one until the newest is whole."""
+
+ENCODER_BYTES_PER_PIXEL = 500
+"""Activations of the vision encoder per pixel of a batch."""
+ENCODER_BATCH = 32
+"""Pictures of a batch of the vision encoder."""
+ENCODER_SECONDS_PER_PIXEL = 6.5e-7
+"""One core, EfficientNet-Lite0: 0.033 s for a picture of 224 pixels."""
+DRAW_SECONDS_PER_PIXEL = 7e-7
+"""One core, rasterising and compressing."""
+PNG_BYTES_PER_PIXEL = {"emoji": 0.331, "synthetic": 0.128}
+"""A picture on disk."""
+
+CONCEPTS_PER_SUBGROUP = {
+    "animal-amphibian": 1, "animal-bird": 20, "animal-bug": 16, "animal-mammal": 66,
+    "animal-marine": 17, "animal-reptile": 8, "clothing": 41, "computer": 14, "food-asian": 17,
+    "food-fruit": 20, "food-prepared": 33, "food-sweet": 14, "food-vegetable": 18, "game": 23,
+    "household": 25, "light-video": 16, "phone": 6, "place-building": 27, "place-geographic": 9,
+    "place-other": 17, "place-religious": 6, "plant-flower": 12, "plant-other": 16, "science": 7,
+    "sound": 9, "sport": 27, "tool": 26, "transport-air": 13, "transport-ground": 50,
+    "transport-water": 9, "writing": 7,
+}  # fmt: skip
+"""Concepts of the pinned pictogram packages, counted."""
+OTHER_SUBGROUP = 20
+"""Concepts of a subgroup that was not counted."""
+
+TABLE_BYTES = 3000
+"""A Parquet table without its rows: schema and metadata."""
+MANIFEST_BYTES = 1400
+ROW_BYTES = {"data": 30, "items": 26, "patching": 9, "training": 50}
+"""A row on disk, compressed."""
+CURVE_BYTES = {"intrinsic_dimension": 250, "cross_modal": 290, "change": 85}
+"""What a table of geometry holds per layer and stream (or pair of streams), on disk."""
+ACTIVATION_PART_BYTES, ACTIVATION_ROW_BYTES = 2600, 5.3
+"""A Parquet part of activations, and each of its rows, besides the vectors."""
+TENSOR_BYTES = 130
+"""Name, shape and offsets of a tensor in a safetensors file."""
+TOKENIZER_BYTES = 3_530_000
+"""tokenizer.json and its neighbours, for a vocabulary of 49,152."""
+FIGURE_BYTES, POINT_BYTES, MOST_POINTS = 136_000, 1060, 400
+"""A figure as PNG and PDF, and each layer of each variant in it until the ink is dense."""
+PNG_SHARE = 0.865
+"""Of a figure's bytes."""
+PAGE_BYTES = 500_000
+"""The report without its figures, which it holds as base64."""
+
+DIMENSION_SECONDS = 2.5e-4
+"""Intrinsic dimension: per vector of a cloud (one layer and stream)."""
+CHANGE_SECONDS = 1.3e-6
+"""Change: per vector, resample and cloud."""
+CROSS_MODAL_SECONDS = 1.7e-8
+"""Agreement of images and words: per resample and squared number of vectors of a cloud."""
+FIGURE_SECONDS = 2.0
+"""Drawing one figure."""
+RESOLVE_MB = 60.0
+"""A job that only writes the resolved study."""

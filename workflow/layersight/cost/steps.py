@@ -1,0 +1,240 @@
+"""The steps that run a model: training, reading activations, answering, patching."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Literal
+
+from layersight.cost import constants as of
+from layersight.cost import sizes
+from layersight.cost.estimate import Cost
+from layersight.interventions.windows import windows
+from layersight.study import Study
+
+_MB = 1e6
+Window = tuple[str, int, int | None]
+
+
+def speed(study: Study, threads: int, on_gpu: bool | None) -> float:
+    """Return floating-point operations per second of a job.
+
+    A GPU's speed is the published peak of an A100 times an assumed utilisation: none was measured.
+
+    Args:
+        study: the study.
+        threads: of the job.
+        on_gpu: whether a GPU computes; None: if `compute.device` is `cuda`.
+    """
+    precision = study.compute.precision
+    if study.compute.device == "cuda" if on_gpu is None else on_gpu:
+        return of.A100_PEAK_FLOPS[precision] * of.ASSUMED_GPU_UTILISATION
+    return of.CORE_FLOPS * threads * (of.EMULATED_BFLOAT16 if precision == "bfloat16" else 1.0)
+
+
+def align(study: Study, *, on_gpu: bool | None = None) -> Cost:
+    """Stage 1: forward, and backward through frozen blocks."""
+    none = sizes.Learning(0, sizes.number_bytes(study), 0, adapter=False, share=0.0)
+    return _training(study, "align", none, on_gpu)
+
+
+def tune(
+    study: Study, variant: str | None = None, seed: int | str = 0, *, on_gpu: bool | None = None
+) -> Cost:
+    """Stage 2 of one variant; None gives the dearest of them. All seeds cost the same."""
+    if variant is not None:
+        return _training(study, "tuning", sizes.learning(study, variant), on_gpu)
+    return _largest(tune(study, name, on_gpu=on_gpu) for name in study.variants)
+
+
+def activations(
+    study: Study,
+    subject: str = "aligned",
+    probes: Sequence[str] | None = None,
+    *,
+    on_gpu: bool | None = None,
+) -> Cost:
+    """Forward passes over probe sets, and the vectors of all layers.
+
+    Args:
+        study: the study.
+        subject: `base` reads text only.
+        probes: probe sets that this job reads; None: all that the subject can.
+        on_gpu: see `speed`.
+    """
+    chosen = sizes.probes_read(study, subject) if probes is None else list(probes)
+    count, layers = sizes.probe_items(study), len(study.layers)
+    vector = sizes.shape(study).width * {"float16": 2, "float32": 4}[study.activations.dtype]
+    tokens, disk, held = 0.0, 0.0, 0.0
+    for name in chosen:
+        image = name not in sizes.TEXT_PROBES
+        # Half of the sets are the bare picture or name: their text is the template alone.
+        text = of.TEXT_TOKENS if name.endswith("questions") else of.TEXT_TOKENS // 2
+        tokens += count * sizes.sequence(study, text, image)
+        rows = count * sizes.streams(study, name)
+        # A part is written once it has at least so many rows, so it may hold a batch more.
+        parts = max(1, round(rows / study.activations.rows_per_part))
+        each = rows * (vector + of.ACTIVATION_ROW_BYTES) + parts * of.ACTIVATION_PART_BYTES
+        disk += layers * each + of.MANIFEST_BYTES
+        batch = study.evaluation.batch_size * sizes.streams(study, name)
+        part = min(rows, study.activations.rows_per_part + batch)
+        # Stacking a part takes its vectors twice; they come from the model in float32.
+        held = max(held, 2.0 * part * layers * vector)
+    cost = _measuring(study, subject, tokens, on_gpu)
+    return Cost(cost.seconds, cost.memory_mb + held / _MB, disk / _MB, disk / _MB)
+
+
+def benchmarks(
+    study: Study,
+    subject: str = "aligned",
+    tasks: Sequence[str] | None = None,
+    *,
+    on_gpu: bool | None = None,
+) -> Cost:
+    """One forward pass for each choice, and a few more tokens for each generated answer."""
+    chosen = sizes.tasks_asked(study, subject) if tasks is None else list(tasks)
+    tokens, disk = 0.0, 0.0
+    for task in chosen:
+        count = sizes.items(study, task)
+        tokens += count * sizes.sequence(study, of.TEXT_TOKENS, task not in sizes.TEXT_TASKS)
+        if task in ("presence", "naming"):
+            tokens += count * study.benchmarks.max_new_tokens * of.DECODING
+        disk += of.TABLE_BYTES + of.MANIFEST_BYTES + count * of.ROW_BYTES["items"]
+    cost = _measuring(study, subject, tokens, on_gpu)
+    return Cost(cost.seconds, cost.memory_mb, disk / _MB, disk / _MB)
+
+
+def patching(study: Study, subject: str | None = None, *, on_gpu: bool | None = None) -> Cost:
+    """Block evaluations of the prefix tree, both models loaded, for one variant and seed."""
+    shape = sizes.shape(study)
+    family = tuple((sweep.kind, sweep.stride, sweep.width) for sweep in study.patching.sweeps)
+    blocks, hybrids = prefix_tree(shape.layers, family)
+    directions = len(study.patching.directions)
+    items = study.patching.items
+    # Both identities are checked on one batch of each direction: that much once more.
+    checked = 2 * min(study.evaluation.batch_size, items)
+    passes = items * blocks / shape.layers + checked
+    tokens = directions * passes * sizes.sequence(study, of.TEXT_TOKENS)
+    chosen = [subject] if subject else [f"{name}/seed-0" for name in study.variants]
+    cost = _largest(_measuring(study, name, tokens, on_gpu, models=2) for name in chosen)
+    rows = min(items, study.evaluation.batch_size)
+    states = rows * sizes.sequence(study) * (shape.layers + 1) * shape.width
+    logits = hybrids * rows * shape.vocabulary
+    kept = (states * sizes.number_bytes(study) + logits * 4) / _MB
+    disk = of.TABLE_BYTES + of.MANIFEST_BYTES
+    disk += directions * items * hybrids * of.ROW_BYTES["patching"]
+    return Cost(cost.seconds, cost.memory_mb + kept, disk / _MB, disk / _MB)
+
+
+@lru_cache
+def prefix_tree(layers: int, sweeps: tuple[Window, ...]) -> tuple[int, int]:
+    """Return block evaluations and hybrids of a sweep.
+
+    Args:
+        layers: blocks of the model.
+        sweeps: kind, stride and width of every family of windows.
+    """
+    named = {
+        (kind, window)
+        for kind, stride, width in sweeps
+        for window in windows(kind, layers, stride, width)
+    }
+    prefixes = {
+        # Seen from the first `depth` blocks, a window that begins later is none.
+        (depth, (start, min(stop, depth)) if start < depth else (0, 0))
+        for start, stop in {(0, 0)} | {window for _, window in named}
+        for depth in range(1, layers + 1)
+    }
+    # Besides the target itself: the donor, and its connector with none and with all of its blocks.
+    return len(prefixes) + 3 * layers, len(named) + 4
+
+
+def features(study: Study, images: int | None = None, *, on_gpu: bool | None = None) -> Cost:
+    """The vision encoder on every picture.
+
+    Args:
+        study: the study.
+        images: how many pictures; None: those of the study.
+        on_gpu: a GPU is no faster here by prediction: reading pictures takes the time.
+    """
+    count = sizes.pictures(study) if images is None else images
+    pixels = study.concepts.image_size**2
+    seconds = count * pixels * of.ENCODER_SECONDS_PER_PIXEL / study.compute.training_threads
+    stored = features_bytes(study, count)
+    png = count * pixels * of.PNG_BYTES_PER_PIXEL[study.concepts.source]
+    encoder = of.ENCODER_BATCH * pixels * of.ENCODER_BYTES_PER_PIXEL
+    # The table and its rows in Python; the features by batch and put together.
+    memory = of.LOAD_MB + (2 * png + 2 * stored + encoder) / _MB
+    return Cost(of.START_SECONDS + seconds, memory, stored / _MB)
+
+
+def features_bytes(study: Study, images: int) -> float:
+    """Return the size of the stored features: float32, and an identifier for each picture."""
+    numbers = images * sizes.image_tokens(study) * sizes.encoder_channels(study)
+    return numbers * 4.0 + images * 25
+
+
+def _training(
+    study: Study, stage: Literal["align", "tuning"], learns: sizes.Learning, on_gpu: bool | None
+) -> Cost:
+    settings, shape = getattr(study, stage), sizes.shape(study)
+    each, batch = sizes.number_bytes(study), settings.batch_size
+    tokens = settings.steps * batch * sizes.sequence(study, of.TEXT_TOKENS)
+    labels = settings.steps * batch * of.ANSWER_TOKENS[stage] / 2
+    # Two operations a weight and token forward, two back through it, two for its gradient.
+    passes = 6.0 if learns.adapter else 4.0 + 2.0 * learns.share
+    work = passes * (tokens * shape.layers * shape.block + labels * shape.embeddings)
+    weights = shape.parameters * each
+    learnt = learns.parameters * learns.bytes_each
+    connector = sizes.connector_parameters(study) * 4
+    seconds = of.START_SECONDS + 2 * weights / of.LOAD_BYTES_PER_SECOND
+    seconds += work / speed(study, study.compute.training_threads, on_gpu)
+
+    numbers = of.KEPT_WIDTHS * shape.width + of.KEPT_INTERMEDIATES * shape.intermediate
+    kept = batch * sizes.sequence(study) * shape.layers * numbers * each
+    kept *= of.ADAPTER_KEEPS if learns.adapter else 1.0
+    kept += of.LOGIT_COPIES * batch * of.ANSWER_TOKENS[stage] * shape.vocabulary * 4
+    # An adapter comes on top of the model's weights; gradient and two moments of all that learns.
+    states = (4 if learns.adapter else 3) * learnt + 4 * connector
+    memory = of.LOAD_MB + (of.ADAPTER_MB if learns.adapter else 0.0)
+    memory += (weights + states + kept + features_bytes(study, sizes.pictures(study))) / _MB
+
+    disk = connector + learnt + learns.tensors * of.TENSOR_BYTES + of.MANIFEST_BYTES
+    disk += of.TABLE_BYTES + settings.steps * of.ROW_BYTES["training"]
+    # A checkpoint holds what learns and its two moments.
+    work_bytes = of.CHECKPOINT_COPIES * 3 * (learnt + connector)
+    return Cost(seconds, memory, disk / _MB, work_bytes / _MB)
+
+
+def _measuring(
+    study: Study, subject: str, tokens: float, on_gpu: bool | None, *, models: int = 1
+) -> Cost:
+    """A job that only runs models forward; `models` 2 adds the aligned backbone to the subject."""
+    shape, each = sizes.shape(study), sizes.number_bytes(study)
+    weights = shape.parameters * each
+    variant = sizes.variant_of(subject)
+    learns = sizes.learning(study, variant) if variant else None
+    delta = learns.parameters * learns.bytes_each if learns else 0
+    work = 2.0 * tokens * shape.layers * shape.block
+    seconds = of.START_SECONDS + (models * weights + delta) / of.LOAD_BYTES_PER_SECOND
+    seconds += work / speed(study, study.compute.measuring_threads, on_gpu)
+    batch = study.evaluation.batch_size
+    # One block's numbers, the keys and values of all for generation, and the last token's logits.
+    block = batch * sizes.sequence(study) * (6 * shape.width + 3 * shape.intermediate)
+    cache = 2 * batch * sizes.sequence(study) * shape.layers * shape.key_value
+    logits = 2 * batch * shape.vocabulary * 4
+    memory = of.LOAD_MB + (of.ADAPTER_MB if learns and learns.adapter else 0.0)
+    # The delta is read beside the weights that it replaces.
+    memory += (models * weights + delta + (block + cache) * each + logits) / _MB
+    memory += features_bytes(study, sizes.pictures(study)) / _MB
+    return Cost(seconds, memory)
+
+
+def _largest(costs: Iterable[Cost]) -> Cost:
+    found = list(costs)
+    return Cost(
+        max(cost.seconds for cost in found),
+        max(cost.memory_mb for cost in found),
+        max(cost.disk_mb for cost in found),
+        max(cost.work_mb for cost in found),
+    )

@@ -1,0 +1,61 @@
+"""Stopping on request: a job that is told to end saves what it has first.
+
+Batch systems send SIGTERM some time before they kill (preemption, time limit). `install` turns that
+signal into a flag, which long work looks at between two steps.
+"""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+EXIT_CODE = 143
+"""What a shell reports of a process that SIGTERM ended: 128 + 15."""
+
+
+class Interrupted(Exception):  # noqa: N818 - no error: the work goes on later
+    """Work was stopped on request, between two steps; what was finished is kept."""
+
+
+class _Request:
+    made = False
+
+
+def install() -> None:
+    """Let SIGTERM only ask for an end; a second one ends the process at once.
+
+    Without this call SIGTERM keeps its usual effect. Only the main thread may call it.
+    """
+    signal.signal(signal.SIGTERM, _on_signal)
+
+
+def requested() -> bool:
+    """Return whether SIGTERM has come since `install`."""
+    return _Request.made
+
+
+def clear() -> None:
+    """Forget a request: what comes next is other work."""
+    _Request.made = False
+
+
+def stop_if_requested(what: str, where: str, *, kept: bool) -> None:
+    """Leave the work if an end is asked for.
+
+    Args:
+        what: names the work, such as `full/seed-0`.
+        where: how far it is, such as `step 12`.
+        kept: whether what is finished was saved.
+
+    Raises:
+        Interrupted: SIGTERM has come.
+    """
+    if requested():
+        rest = "goes on from here" if kept else "starts anew, since nothing was kept"
+        raise Interrupted(f"{what}: stopped on request at {where}; the same command {rest}")
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    if _Request.made:
+        raise SystemExit(EXIT_CODE)
+    _Request.made = True

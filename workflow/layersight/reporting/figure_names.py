@@ -1,0 +1,40 @@
+"""Which figures a study has: known from the study alone, before anything is measured."""
+
+from __future__ import annotations
+
+from layersight.study import Study
+
+
+def figure_names(study: Study) -> list[str]:
+    """Return the names of a study's figures in the report's order.
+
+    What a study leaves out (a sweep, a stream, a benchmark) has no figure. Probe sets take none
+    away: the two that every study has, pictures and their names, carry every stream.
+
+    Args:
+        study: `activations`, `benchmarks` and `patching` are read.
+    """
+    streams = set(study.activations.streams)
+    last, means = "last" in streams, bool(streams - {"last"})
+    sweeps = {sweep.kind for sweep in study.patching.sweeps}
+    # Pictures and words are compared at the last token, and between the means of both.
+    paired = last or {"image_mean", "text_mean"} <= streams
+    asked = {
+        "scores": True,
+        "differences": True,
+        "presence": "presence" in study.benchmarks.tasks,
+        "recovery_cumulative": "cumulative" in sweeps,
+        "recovery_sliding": "sliding" in sweeps,
+        "change": True,
+        "overlap_tuned": last,
+        "overlap_tuned_means": means,
+        "intrinsic_dimension": last,
+        "intrinsic_dimension_means": means,
+        "intrinsic_dimension_scales": True,
+        "overlap_modalities": paired,
+        "cka_modalities": paired,
+        "cosine_modalities": paired,
+        "label_overlap": paired,
+        "training": True,
+    }
+    return [name for name, wanted in asked.items() if wanted]
