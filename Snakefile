@@ -117,8 +117,8 @@ onsuccess:
 
 onerror:
     print(
-        f"A job failed; its message stands above and in {results(artefacts.LOGS)}/. "
-        "The same command goes on where it stopped."
+        "The run has not finished. What went wrong stands above and in "
+        f"{results(artefacts.LOGS)}/; the same command goes on where it stopped."
     )
     after_the_run()
     go_on_without_failed()

@@ -3,15 +3,17 @@
 import ctypes
 import errno
 import os
+import re
 import shutil
 import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from safetensors import SafetensorError
 from threadpoolctl import threadpool_limits
 
 # The library of this checkout, whatever else is installed.
@@ -34,25 +36,34 @@ FILE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPER
 
 
 class _Tee:
-    """Writes to the terminal and to the log file."""
+    """Writes to the terminal and to the log file; a full disk costs the log, not the message."""
 
-    def __init__(self, *streams: IO[str]) -> None:
-        self._streams = streams
+    def __init__(self, terminal: IO[str], log: IO[str]) -> None:
+        self._terminal = terminal
+        self._log = log
 
     def write(self, text: str) -> int:
-        for stream in self._streams:
-            stream.write(text)
+        self._terminal.write(text)
+        with suppress(OSError):
+            self._log.write(text)
         return len(text)
 
     def flush(self) -> None:
-        for stream in self._streams:
-            stream.flush()
+        self._terminal.flush()
+        with suppress(OSError):
+            self._log.flush()
 
     def isatty(self) -> bool:
         return False
 
     def fileno(self) -> int:
-        return self._streams[0].fileno()
+        return self._terminal.fileno()
+
+
+def _close(log: IO[str]) -> None:
+    # What is still in its buffer may not fit on a full disk.
+    with suppress(OSError):
+        log.close()
 
 
 @contextmanager
@@ -77,7 +88,8 @@ def job(snakemake: Any) -> Iterator[Study]:
     with ExitStack() as stack:
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(log.open("w", encoding="utf-8"))
+            file = log.open("w", encoding="utf-8")
+            stack.callback(_close, file)
             stack.enter_context(threadpool_limits(snakemake.threads))
             sys.stderr = _Tee(terminal, file)  # type: ignore[assignment]
             stack.callback(setattr, sys, "stderr", terminal)
@@ -99,6 +111,14 @@ def job(snakemake: Any) -> Iterator[Study]:
             if error.errno not in FILE_SYSTEM:
                 raise
             _stop(snakemake, _about_disk(error))
+        except SafetensorError as error:
+            # The number of the system's error stands in the text only.
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None or int(number[1]) not in FILE_SYSTEM:
+                raise
+            place = str(_results(snakemake))
+            code = int(number[1])
+            _stop(snakemake, _about_disk(OSError(code, os.strerror(code), place)))
     _say_remaining(snakemake)
     if not attempt.todo:
         # The generator has not yielded: leave the script here.

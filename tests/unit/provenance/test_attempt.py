@@ -339,3 +339,17 @@ def test_a_record_can_be_read_by_people(make_step, results):
     data = json.loads(step.record.read_text())
     assert data["step"] == "measure"
     assert list(data["inputs"]["input"]) == [f"{results}/data/a"]
+
+
+def test_a_run_removes_what_a_killed_one_left_and_nothing_of_a_living_process(tmp_path):
+    ours = tmp_path / f".figures.part-{os.getpid()}-ab"
+    dead = tmp_path / ".figures.part-999999999-ab"
+    half = tmp_path / ".plan.json.part-999999999-cd"
+    for folder in (ours, dead):
+        folder.mkdir()
+    half.write_text("{")
+    lock = RunLock(tmp_path, "smoke")
+    lock.take()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [ours.name, ".lock"]
+    lock.release()
+    assert [path.name for path in tmp_path.iterdir()] == [ours.name]

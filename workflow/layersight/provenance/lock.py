@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from layersight.errors import UserError
+from layersight.provenance.keep import remove
 
 LOCK = ".lock"
 
@@ -55,9 +56,9 @@ class RunLock:
             self.take()
             return
         self._file = file
-        # No job runs now: what lies half-written at the top is a killed run's.
         for path in self._path.parent.glob(".*.part-*"):
-            path.unlink(missing_ok=True)
+            if not _is_being_written(path):
+                remove(path)
         started = time.strftime("%Y-%m-%d %H:%M:%S")
         os.ftruncate(self._file, 0)
         os.pwrite(
@@ -72,6 +73,12 @@ class RunLock:
             self._path.unlink(missing_ok=True)
             os.close(self._file)
             self._file = None
+
+
+def _is_being_written(path: Path) -> bool:
+    """Whether the process that a half-written file is named after lives, on this machine."""
+    writer = path.name.rpartition(".part-")[2].split("-")[0]
+    return writer.isdigit() and Path("/proc", writer).exists()
 
 
 def is_still_there(file: int, path: Path) -> bool:
