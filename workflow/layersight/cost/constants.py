@@ -110,7 +110,7 @@ CHANGE_SECONDS = 1.3e-6
 """Change: per vector, resample and cloud."""
 CROSS_MODAL_SECONDS = 1.7e-8
 """Agreement of images and words: per resample and squared number of vectors of a cloud."""
-FIGURE_SECONDS = 2.0
+FIGURE_SECONDS = 1.0
 """Drawing one figure."""
 RESOLVE_MB = 60.0
 """A job that only writes the resolved study."""
