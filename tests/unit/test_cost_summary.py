@@ -63,6 +63,15 @@ def test_the_table_for_the_terminal_is_compact_and_says_what_is_largest(mini):
     assert cost.render([], mini, cores=1).splitlines()[-1].startswith("About 1 min on 1 core,")
 
 
+def test_the_peak_memory_of_every_rule_is_said(mini):
+    rows = cost.summarise(run_of(mini), mini)
+    text = cost.render(rows, mini, cores=2)
+    said = " ".join(text[text.index("Peak memory by rule") :].split())
+    assert cost.total(rows).memory_of["tune"] == 4000
+    for rule, peak in cost.total(rows).memory_of.items():
+        assert f"{rule} {cost.summary.size(peak)}" in said
+
+
 @pytest.mark.parametrize(
     ("key", "allowed", "said"),
     [

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from layersight.cost.estimate import Cost
@@ -35,6 +36,7 @@ class StageRow:
         gpu_memory: whether the largest job runs on a GPU, so that its memory is the GPU's.
         longest_seconds: wall time of the longest job.
         threads: most threads of a job.
+        memory_of: rule to the peak of its largest job, in MB.
     """
 
     stage: str
@@ -49,6 +51,7 @@ class StageRow:
     gpu_memory: bool = False
     longest_seconds: float = 0.0
     threads: int = 0
+    memory_of: dict[str, float] = field(default_factory=dict)
 
 
 def summarise(jobs: Iterable[Job], study: Study) -> list[StageRow]:
@@ -82,6 +85,7 @@ def summarise(jobs: Iterable[Job], study: Study) -> list[StageRow]:
                 gpu_memory=on_gpu,
                 longest_seconds=cost.seconds,
                 threads=threads,
+                memory_of={rule: cost.memory_mb},
             )
         )
     return [_joined(stage, rows) for stage, rows in found.items() if rows]
@@ -96,6 +100,10 @@ def _joined(name: str, rows: Sequence[StageRow]) -> StageRow:
     if not rows:
         return StageRow(name)
     largest = max(rows, key=lambda row: row.memory_mb)
+    memory_of: dict[str, float] = {}
+    for row in rows:
+        for rule, peak in row.memory_of.items():
+            memory_of[rule] = max(peak, memory_of.get(rule, 0.0))
     return StageRow(
         name,
         jobs=sum(row.jobs for row in rows),
@@ -109,6 +117,7 @@ def _joined(name: str, rows: Sequence[StageRow]) -> StageRow:
         gpu_memory=largest.gpu_memory,
         longest_seconds=max(row.longest_seconds for row in rows),
         threads=max(row.threads for row in rows),
+        memory_of=memory_of,
     )
 
 
@@ -159,7 +168,12 @@ def render(rows: Sequence[StageRow], study: Study, cores: int | None = None) -> 
         for line in table
     ]
     lines.insert(-1, "-" * max(len(line) for line in lines))
+    peaks = " · ".join(f"{rule} {size(peak)}" for rule, peak in totals.memory_of.items())
     said = [f"Study {study.name}, predicted:", *lines]
+    if peaks:
+        said += textwrap.wrap(
+            f"Peak memory by rule: {peaks}.", 100, subsequent_indent="  ", break_on_hyphens=False
+        )
     if totals.cache_mb:
         said.append(f"The cache gets {size(totals.cache_mb)} besides; other studies share it.")
     if cores is not None:
