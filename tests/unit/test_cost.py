@@ -183,6 +183,12 @@ def test_every_packaged_language_model_has_the_sizes_that_the_registry_gives():
         {"method": "full", "layers": [1, 3]},
         {"method": "lora", "layers": [1, 4], "options": {"r": 2, "target_modules": ["v_proj"]}},
         {"method": "lora"},
+        {"method": "ia3"},
+        {"method": "oft", "options": {"r": 4}},
+        {"method": "adapter", "layers": [0, 2], "options": {"bottleneck": 8}},
+        {"method": "mores", "options": {"rank": 2, "every": 2}},
+        {"method": "reft", "layers": [1, 3]},
+        {"method": "connector"},
     ],
 )
 def test_what_learns_is_what_the_method_makes_learn_and_stores(

@@ -397,6 +397,13 @@ EDITS = [
         because="layersight.tuning.methods.lora:apply changed",
     ),
     Edit(
+        "how much of a method learns, by prediction",
+        set(),
+        file=LIBRARY / "tuning/methods/lora.py",
+        old="return [options.r * size",
+        new="return [2 * options.r * size",
+    ),
+    Edit(
         "adding a method",
         set(),
         act=lambda folder: shutil.copy(

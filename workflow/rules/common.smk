@@ -171,9 +171,10 @@ def benchmarks_of(subject):
     return TEXT_BENCHMARKS if subject == "base" else STUDY.benchmarks.tasks
 
 
-def method_module(variant):
-    """The module of a variant's method, chosen by its name."""
-    return f"layersight.tuning.methods.{STUDY.variants[variant].method}"
+def method_code(variant):
+    """What training runs of the module of a variant's method, which is chosen by its name."""
+    chosen = f"layersight.tuning.methods.{STUDY.variants[variant].method}"
+    return [f"{chosen}:{name}" for name in ("Options", "apply", "TRAINS_CONNECTOR")]
 
 
 def read_by_tuning(variant):
@@ -204,7 +205,7 @@ def why_left_out(subject):
         {"variant": variant, "seed": seed},
         {
             "study": take(STUDY, *read_by_tuning(variant)),
-            "code": code_of("tune.py", method_module(variant)),
+            "code": code_of("tune.py", *method_code(variant)),
         },
         [],
         [results(artefacts.SUBJECT_MODEL).format(subject=subject)],

@@ -55,7 +55,7 @@ rule tune:
         **asked("tune"),
     params:
         study=lambda wildcards: take(STUDY, *read_by_tuning(wildcards.variant)),
-        code=lambda wildcards: code_of("tune.py", method_module(wildcards.variant)),
+        code=lambda wildcards: code_of("tune.py", *method_code(wildcards.variant)),
         shared=f"{CACHE}/{SHARED}",
         checkpoint_seconds=STUDY.compute.checkpoint_seconds,
     message:

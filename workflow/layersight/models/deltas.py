@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from layersight.errors import DataError
+from layersight.models.blocks import unwrapped
 from layersight.models.connectors import Connector
 from layersight.models.safe_files import tensor_names
 from layersight.storage.manifest import read_manifest
@@ -50,7 +53,8 @@ def save_delta(language_model: nn.Module, folder: Path) -> None:
     """Write what tuning changed: PEFT adapter weights, or every parameter that learned."""
     # Imported only where an adapter is at hand: PEFT takes seconds to import.
     if hasattr(language_model, "peft_config"):
-        cast(Any, language_model).save_pretrained(folder / ADAPTER, safe_serialization=True)
+        with _portable(language_model):
+            cast(Any, language_model).save_pretrained(folder / ADAPTER, safe_serialization=True)
         return
     changed = {
         name: parameter.detach().contiguous()
@@ -94,9 +98,32 @@ def apply_delta(language_model: nn.Module, folder: Path) -> nn.Module:
     return language_model
 
 
+@contextmanager
+def _portable(language_model: nn.Module) -> Iterator[None]:
+    """Let PEFT write the same bytes for the same adapter: no path of this machine, sets in order.
+
+    PEFT takes the base model's folder from the model where its own configuration names none.
+    """
+    base = unwrapped(language_model)
+    for config in cast(Any, language_model).peft_config.values():
+        config.base_model_name_or_path = None
+        for name, value in vars(config).items():
+            if isinstance(value, set):
+                setattr(config, name, sorted(value))
+    kept = base.name_or_path, base.config.name_or_path
+    base.name_or_path = base.config.name_or_path = ""
+    try:
+        yield
+    finally:
+        base.name_or_path, base.config.name_or_path = kept
+
+
 def _with_adapter(language_model: nn.Module, folder: Path) -> nn.Module:
     from peft import PeftModel, get_peft_model_state_dict
 
+    from layersight.adapters import register_all
+
+    register_all()
     if not (folder / "adapter_config.json").is_file():
         raise DataError(f"{folder}: has no adapter_config.json; expected an adapter as PEFT saves")
     path = folder / "adapter_model.safetensors"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from layersight.adapters.positions import Positions, announce
 from layersight.data.batch import Batch
-from layersight.data.conversation import IMAGE_TOKEN
+from layersight.data.conversation import IMAGE_TOKEN, Role
 from layersight.errors import DataError
 from layersight.models.blocks import unwrapped
 from layersight.models.connectors import Connector
@@ -42,6 +43,8 @@ class VisionLanguageModel(nn.Module):
     def embed(self, batch: Batch, connector: Connector | None = None) -> torch.Tensor:
         """Return the input of block 0, `(rows, length, width)`.
 
+        From here on, adapters that act on some tokens only know where this batch has them.
+
         Args:
             batch: tokens and image features.
             connector: used instead of the model's own (patching takes the donor's).
@@ -52,6 +55,7 @@ class VisionLanguageModel(nn.Module):
         """
         embedding = unwrapped(self.language_model).get_input_embeddings()
         is_image = batch.input_ids == IMAGE_TOKEN
+        announce(_positions(batch, is_image))
         embeddings: torch.Tensor = embedding(batch.input_ids.masked_fill(is_image, 0))
         if batch.features is None:
             if bool(is_image.any()):
@@ -104,3 +108,14 @@ class VisionLanguageModel(nn.Module):
         hidden = self.hidden(batch)[:, :-1][chosen]
         count = int(chosen.sum())
         return nn.functional.cross_entropy(self.head(hidden), targets[chosen]), count
+
+
+def _positions(batch: Batch, is_image: torch.Tensor) -> Positions:
+    real = batch.attention_mask.bool()
+    own = (batch.roles == int(Role.TEXT)) | (batch.roles == int(Role.IMAGE))
+    answered = (batch.roles == int(Role.ANSWER)).cumsum(-1) > 0
+    return Positions(
+        image=is_image,
+        prompt=real & ~answered,
+        opening=real & (own.cumsum(-1) == 0),
+    )

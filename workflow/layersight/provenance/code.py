@@ -101,7 +101,8 @@ class CodeIndex:
 
         Args:
             script: a Python file that imports from the library.
-            also: modules that the script's settings choose by name, reached as a whole; or
+            also: modules that the script's settings choose by name, reached as a whole, or
+                `module:name`, one definition of one, if it has that; or
                 `file:<folder>`, files of the library that are no Python.
 
         Raises:
@@ -121,10 +122,13 @@ class CodeIndex:
                 self._modules[module] = parsed
             start = [(module, _EFFECTS)]
             for name in asked[1]:
-                if not name.startswith("file:"):
-                    if self._module(name) is None:
+                module, _, one = name.partition(":")
+                if module != "file":
+                    chosen = self._module(module)
+                    if chosen is None:
                         raise ModuleNotFoundError(f"the library has no module {name}", name=name)
-                    start.append((name, _WHOLE))
+                    if not one or one in chosen.definitions:
+                        start.append((module, one or _WHOLE))
             files = self._files(asked[1])
             words = {word for text in files.values() for word in re.findall(r"\w+", text)}
             reached = self._closure(start, words)

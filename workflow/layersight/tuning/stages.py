@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from layersight.data.conversation import Tokens
@@ -130,7 +129,7 @@ def tune(
     options = method.Options.model_validate_json(json.dumps(settings.options))
     tuned = method.apply(base, options, settings.layers)
     connector = load_connector(aligned)
-    connector.requires_grad_(True)
+    connector.requires_grad_(getattr(method, "TRAINS_CONNECTOR", True))
     model = VisionLanguageModel(tuned, connector)
     language_rate = settings.learning_rate or study.tuning.learning_rate
     connector_rate = (
@@ -183,22 +182,26 @@ def _run(
         checkpoints = Checkpoints(
             work, seconds=checkpoint_seconds, what=subject, steps=optimisation.steps
         )
-    records = train(
-        model,
-        TrainingBatches(order, rows, images, store, int(tokenizer.pad_token_id)),
-        optimisation,
-        what=subject,
-        language_rate=language_rate,
-        connector_rate=connector_rate,
-        device=device,
-        checkpoints=checkpoints,
+    learns = any(p.requires_grad for p in model.parameters())
+    records = (
+        []
+        if not learns
+        else train(
+            model,
+            TrainingBatches(order, rows, images, store, int(tokenizer.pad_token_id)),
+            optimisation,
+            what=subject,
+            language_rate=language_rate,
+            connector_rate=connector_rate,
+            device=device,
+            checkpoints=checkpoints,
+        )
     )
     connector = model.connector
     if connector is None:
         raise ValueError("training needs a connector")
     with atomic_folder(out) as beside:
         save_connector(connector, beside)
-        _make_portable(model.language_model)
         save_delta(model.language_model, beside)
         write_table(beside / LOG, _log(subject, records), TRAINING)
         write_manifest(
@@ -209,19 +212,10 @@ def _run(
             stopwatch=watch,
             inputs=inputs,
             trainable_language_model=trainable,
-            trainable_connector=sum(p.numel() for p in connector.parameters()),
+            trainable_connector=sum(p.numel() for p in connector.parameters() if p.requires_grad),
             tokens=sum(record.tokens for record in records),
         )
 
 
 def _log(subject: str, records: Sequence[Record]) -> list[dict[str, object]]:
     return [{"subject": subject, **vars(record)} for record in records]
-
-
-def _make_portable(language_model: nn.Module) -> None:
-    """Let the same adapter be the same bytes: no path of this machine, sets in order."""
-    for config in getattr(language_model, "peft_config", {}).values():
-        config.base_model_name_or_path = None
-        for name, value in vars(config).items():
-            if isinstance(value, set):
-                setattr(config, name, sorted(value))

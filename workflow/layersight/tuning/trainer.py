@@ -138,7 +138,8 @@ def train(
                 group["lr"] = group["peak"] * factor
             batch = batches[step]
             loss, answer_tokens = model.loss(batch.to(device))
-            loss.backward()
+            if loss.requires_grad:
+                loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(learning, settings.clip_norm)
             record = Record(
                 step=step,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import torch
@@ -38,7 +38,10 @@ def weight_change(subject: str, base: nn.Module, tuned: nn.Module) -> list[dict[
         tuned: the tuned one, of the same architecture, possibly a PEFT model.
     """
     merge = getattr(tuned, "merge_and_unload", None)
-    merged = merge() if callable(merge) else tuned
+    try:
+        merged = merge() if callable(merge) else tuned
+    except NotImplementedError:  # acts on activations
+        merged = cast(Any, tuned).unload()
     rows = []
     for index, (old, new) in enumerate(
         zip(decoder_blocks(base), decoder_blocks(merged), strict=True)

@@ -7,6 +7,12 @@ A method module defines
   learn and returns the model to train (torch is imported inside, so that checking a study stays
   quick).
 
+and may define
+
+* ``tensors(options, linear, width)``: sizes of the tensors that learn in a block, to predict costs
+  (without it a variant counts as full tuning), and
+* ``TRAINS_CONNECTOR = False``, if the connector stays as it is.
+
 Adding a method is adding a module here; nothing else names the methods.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, PositiveInt
@@ -26,6 +27,12 @@ class Options(Strict):
         "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
     ]  # fmt: skip
     """Linear layers that get an update."""
+
+
+def tensors(options: Options, linear: Mapping[str, tuple[int, int]], width: int) -> list[int]:
+    """Return the sizes of the tensors that learn in a block, given its linear layers' widths."""
+    known = [linear[name] for name in options.target_modules if name in linear]
+    return [options.r * size for sizes in known for size in sizes]
 
 
 def apply(
