@@ -9,6 +9,7 @@ method that holds the answer is extended. What is forced on the command line sta
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from layersight.provenance.records import Step
 from layersight.provenance.steps import describe, step_name
 
 _METHOD = "update_needrun"
+_FOLLOWING = "LAYERSIGHT_FOLLOWING"
 _SNAKEMAKES_OWN = getattr(DAG, f"_{_METHOD}_of_snakemake", None) or getattr(DAG, _METHOD)
 
 
@@ -165,6 +167,24 @@ def _forced(dag: Any, job: Any) -> bool:
 def line(dag: Any, job: Any) -> str:
     """Return one line on why a job runs."""
     return f"{step_name(job.rule.name, job.wildcards_dict)}: {dag.reason(job)}"
+
+
+def write_reasons(dag: Any, jobs: Sequence[Any]) -> None:
+    """Write one line a job to the file that `LAYERSIGHT_WHY` names, if it names one."""
+    path = os.environ.get("LAYERSIGHT_WHY")
+    if path:
+        Path(path).write_text("".join(f"{line(dag, job)}\n" for job in jobs), encoding="utf-8")
+
+
+def is_following() -> bool:
+    """Whether this run goes on after another one whose lock it works under."""
+    return bool(os.environ.get(_FOLLOWING))
+
+
+def follow() -> None:
+    """Give the command of this run once more."""
+    command = [sys.executable, "-m", "snakemake", *sys.argv[1:]]
+    subprocess.run(command, env={**os.environ, _FOLLOWING: "1"}, check=False)
 
 
 def say(text: str) -> None:

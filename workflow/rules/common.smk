@@ -1,8 +1,5 @@
 """The study of this run, its paths, and what every rule shares."""
 
-import os
-import subprocess
-
 from layersight import artefacts, cost
 from layersight.data.packages import PACKAGES, PROVENANCE, cache_folder, package_folder
 from layersight.errors import UserError
@@ -72,7 +69,6 @@ READ_BY_FIGURES = [
     "benchmarks.tasks",
     "patching.sweeps",
 ]
-FOLLOWING = "LAYERSIGHT_FOLLOWING"
 WITH_CONNECTOR = r"aligned|[a-z0-9._-]+/seed-\d+"
 
 
@@ -84,7 +80,7 @@ wildcard_constraints:
 
 
 def told(script, *paths, also=(), shared=False, **more):
-    """What every rule passes on: a slice of the study, and the library code that its script runs.
+    """What all rules pass on: a slice of the study, and the library code that a script runs.
 
     `shared` steps take their result from the store between studies where it has one.
     """
@@ -197,12 +193,12 @@ def read_by_tuning(variant):
     ]
 
 
-def why_left_out(subject):
+def why_left_out(variant, seed):
     """Why a subject has no results; None unless its training failed as it would again."""
-    variant, seed = subject.split("/seed-")
+    subject = f"{variant}/seed-{seed}"
     step = describe(
         "tune",
-        {"variant": variant, "seed": seed},
+        {"variant": variant, "seed": str(seed)},
         {
             "study": take(STUDY, *read_by_tuning(variant)),
             "code": code_of("tune.py", *method_code(variant)),
@@ -216,11 +212,17 @@ def why_left_out(subject):
     return left_out(Path(results("")), subject, step)
 
 
-FAILED = {
-    subject: message
-    for subject in STUDY.tuned_subjects
-    if (message := why_left_out(subject)) is not None
-}
+def all_left_out():
+    """Tuned subjects that have no results, with the reason."""
+    reasons = {
+        f"{variant}/seed-{seed}": why_left_out(variant, seed)
+        for variant in STUDY.variants
+        for seed in range(STUDY.seeds)
+    }
+    return {subject: why for subject, why in reasons.items() if why is not None}
+
+
+FAILED = all_left_out()
 TUNED = [subject for subject in STUDY.tuned_subjects if subject not in FAILED]
 MEASURED = ["aligned", *TUNED]
 
@@ -260,7 +262,7 @@ def predicted(rule, wildcards, fixed):
 
 
 def asked(rule, **fixed):
-    """What the jobs of a rule ask for: time and memory beyond the prediction, more on a retry."""
+    """What jobs ask for: time and memory beyond the prediction, more on a retry."""
     return dict(
         predicted_s=lambda wildcards: max(
             1, round(predicted(rule, wildcards, fixed).seconds)
@@ -306,9 +308,7 @@ def before_the_run(dag, jobs):
         return
     for subject, message in FAILED.items():
         reruns.say(f"Left out: {subject}. {message}")
-    if os.environ.get("LAYERSIGHT_WHY"):
-        lines = [f"{reruns.line(dag, job)}\n" for job in jobs]
-        Path(os.environ["LAYERSIGHT_WHY"]).write_text("".join(lines), encoding="utf-8")
+    reruns.write_reasons(dag, jobs)
     if not jobs:
         return
     remote = on_cluster(snakemake_workflow)
@@ -322,7 +322,7 @@ def before_the_run(dag, jobs):
     cost.check_space(Path(results("")), totals.disk_mb + totals.work_mb)
     if totals.cache_mb:
         cost.check_space(Path(CACHE), totals.cache_mb)
-    if not os.environ.get(FOLLOWING):
+    if not reruns.is_following():
         RUN["lock"] = RunLock(Path(results("")), STUDY.name)
         RUN["lock"].take()
     write_plan(
@@ -345,15 +345,10 @@ def after_the_run():
 def go_on_without_failed():
     """After variants that cannot be trained: the rest of the study, with the gap shown."""
     new = [
-        f"{subject}: {message}"
-        for subject in TUNED
-        if (message := why_left_out(subject)) is not None
+        f"{subject}: {why}"
+        for subject, why in all_left_out().items()
+        if subject in TUNED
     ]
-    if not new or os.environ.get(FOLLOWING):
-        return
-    reruns.say("\nGoing on without what cannot be trained:\n  " + "\n  ".join(new))
-    subprocess.run(
-        [sys.executable, "-m", "snakemake", *sys.argv[1:]],
-        env={**os.environ, FOLLOWING: "1"},
-        check=False,
-    )
+    if new and not reruns.is_following():
+        reruns.say("\nGoing on without what cannot be trained:\n  " + "\n  ".join(new))
+        reruns.follow()
