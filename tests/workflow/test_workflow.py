@@ -65,7 +65,10 @@ def test_the_slurm_profile_plans_the_study_from_the_root_of_a_clone(checkout):
         ("align={steps: many}", "align.steps: Input should be a valid integer, not 'many'"),
         ("align={learning_rate: 2}", "align.learning_rate: Input should be less than 1, not 2"),
         ("variants={late: {method: full, layers: [3, 9]}}", "[3, 9) is not inside [0, 4)"),
-        ("variants={odd: {method: magic}}", "unknown method 'magic'; known methods: full, lora"),
+        (
+            "variants={odd: {method: magic}}",
+            "unknown method 'magic'; known methods: adapter, connector, freeze, full",
+        ),
         (
             "variants={low: {method: lora, options: {rank: 3}}}",
             "variants.low.options.rank: unknown key",
