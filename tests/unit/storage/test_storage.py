@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -64,3 +66,13 @@ def test_tables_come_back_and_damage_is_named(tmp_path):
         read_table(path)
     with pytest.raises(DataError, match="no such table"):
         read_table(tmp_path / "none.parquet")
+
+
+def test_a_file_is_replaced_and_never_written_in_place(tmp_path):
+    """What shares its bytes by a hard link, as kept results do, stays what it was."""
+    path, kept = tmp_path / "table", tmp_path / "kept"
+    path.write_text("old")
+    os.link(path, kept)
+    with atomic_file(path) as beside:
+        beside.write_text("new")
+    assert (path.read_text(), kept.read_text()) == ("new", "old")
