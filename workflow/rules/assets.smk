@@ -44,6 +44,7 @@ if isinstance(STUDY.backbone.language_model, PackagedLanguageModel):
             log_of("convert_language_model"),
         benchmark:
             timing_of("convert_language_model")
+        priority: FIRST
         conda:
             ENVIRONMENT
         threads: 1
@@ -69,6 +70,7 @@ else:
             log_of("make_random_language_model"),
         benchmark:
             timing_of("make_random_language_model")
+        priority: FIRST
         conda:
             ENVIRONMENT
         threads: 1

@@ -41,6 +41,8 @@ TEXT_PROBES = [s for s in STUDY.probes.sets if s in ("text_questions", "pair_tex
 TEXT_BENCHMARKS = [task for task in STUDY.benchmarks.tasks if task == "kind_text"]
 
 
+# Everything else waits for training: what leads to it starts before what only measures.
+FIRST = 10
 TRAINED_ON = ["compute.training_threads", "compute.device", "compute.precision"]
 MEASURED_ON = ["compute.measuring_threads", "compute.device", "compute.precision"]
 READ_BY_ACTIVATIONS = [

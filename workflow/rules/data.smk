@@ -46,6 +46,7 @@ rule make_images:
         log_of("make_images"),
     benchmark:
         timing_of("make_images")
+    priority: FIRST
     conda:
         ENVIRONMENT
     threads: STUDY.compute.training_threads
@@ -76,6 +77,7 @@ rule make_align:
         log_of("make_align"),
     benchmark:
         timing_of("make_align")
+    priority: FIRST
     conda:
         ENVIRONMENT
     threads: 1
@@ -107,6 +109,7 @@ rule make_instruct:
         log_of("make_instruct"),
     benchmark:
         timing_of("make_instruct")
+    priority: FIRST
     conda:
         ENVIRONMENT
     threads: 1
@@ -213,6 +216,7 @@ rule features:
         log_of("features"),
     benchmark:
         timing_of("features")
+    priority: FIRST
     conda:
         ENVIRONMENT
     threads: STUDY.compute.training_threads

@@ -13,6 +13,7 @@ rule align:
         log_of("align"),
     benchmark:
         timing_of("align")
+    priority: FIRST
     conda:
         ENVIRONMENT
     threads: STUDY.compute.training_threads
@@ -48,6 +49,7 @@ rule tune:
         log_of("tune/{variant}/seed-{seed}"),
     benchmark:
         timing_of("tune/{variant}/seed-{seed}")
+    priority: FIRST
     conda:
         ENVIRONMENT
     threads: STUDY.compute.training_threads

@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import gc
 import os
 import re
 import shutil
@@ -78,6 +79,9 @@ def job(snakemake: Any) -> Iterator[Study]:
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    # A part of the time that importing torch and transformers takes is Python going through their
+    # objects for garbage again and again; one such round in 300,000 new objects is enough.
+    gc.set_threshold(300_000)
     _end_with_parent()
     interruption.install()
     keep_freed_memory()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 from tests.conftest import CHANNELS, IMAGE_TOKENS, QUESTIONS
 from torch import nn
 from transformers import get_cosine_schedule_with_warmup
@@ -17,11 +19,12 @@ from layersight.models.connectors import Connector
 from layersight.models.deltas import apply_delta, load_connector, save_connector, save_delta
 from layersight.models.language import load_language_model
 from layersight.models.vlm import VisionLanguageModel
+from layersight.storage.tables import read_table
 from layersight.study import Optimisation
 from layersight.tuning import methods
 from layersight.tuning.batching import batch_order
 from layersight.tuning.trainer import largest_loss, schedule, train
-from layersight.tuning.weight_change import weight_change
+from layersight.tuning.weight_change import measure_weight_change, weight_change
 
 SETTINGS = Optimisation(steps=4, batch_size=3, learning_rate=1e-2, warmup=0.25)
 
@@ -265,3 +268,29 @@ def test_the_connector_standardises_each_channel():
     assert torch.allclose(standardised[:, :2].std(0), torch.ones(2), atol=1e-4)
     assert torch.allclose(standardised.mean(0), torch.zeros(3), atol=1e-4)
     assert torch.isfinite(connector(features)).all()
+
+
+@pytest.mark.parametrize("layers", [None, (1, 3)])
+def test_weight_change_from_files_is_that_of_the_models(tiny_folder, batches, tmp_path, layers):
+    model = prepared(tiny_folder, "full", layers)
+    run(model, batches)
+    save_delta(model.language_model, tmp_path)
+    base, _ = load_language_model(tiny_folder, dtype=torch.float32)
+    expected = weight_change("x", base, model.language_model)
+    measure_weight_change(
+        subject="x", language_model=tiny_folder, tuned=tmp_path, out=tmp_path / "rows.parquet"
+    )
+    found = read_table(tmp_path / "rows.parquet").to_pandas()
+    pd.testing.assert_frame_equal(found, pd.DataFrame(expected), rtol=1e-12, check_dtype=False)
+    assert [row["relative_change"] > 0 for row in expected] == [
+        layers is None or layers[0] <= block < layers[1] for block in range(4)
+    ]
+
+
+def test_tensors_that_the_base_model_has_not_are_refused(tiny_folder, tmp_path):
+    save_file({"model.layers.9.x": torch.zeros(2)}, tmp_path / "language_model.safetensors")
+    with pytest.raises(DataError, match=r"no parameter 'model\.layers\.9\.x'"):
+        measure_weight_change(
+            subject="x", language_model=tiny_folder, tuned=tmp_path, out=tmp_path / "rows.parquet"
+        )
+    assert not (tmp_path / "rows.parquet").exists()

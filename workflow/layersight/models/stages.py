@@ -15,8 +15,7 @@ from layersight.data.images import flattened, read_picture
 from layersight.data.schemas import CONVERSATIONS, IMAGES
 from layersight.errors import DataError
 from layersight.models import registry
-from layersight.models.language import make_random
-from layersight.models.subjects import limit_threads, torch_device
+from layersight.models.device import limit_threads, torch_device
 from layersight.models.vision import image_features, load_efficientnet_lite0
 from layersight.progress import Progress
 from layersight.seeds import derive_seed
@@ -85,6 +84,9 @@ def vision_weights(study: Study, package: Path | None) -> Path | None:
 
 def make_random_language_model(study: Study, *, tables: Sequence[Path], folder: Path) -> None:
     """Write the tiny random language model of a test study; its tokenizer learns from `tables`."""
+    # Imported only here: the vision encoder needs no transformers, which takes seconds to import.
+    from layersight.models.language import make_random
+
     settings = study.backbone.language_model
     if not isinstance(settings, RandomLanguageModel):
         raise ValueError("the study names a real language model")

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
-from layersight.errors import UserError
 from layersight.models.deltas import apply_delta, load_connector
+from layersight.models.device import limit_threads, torch_device, torch_dtype
 from layersight.models.language import load_language_model
 from layersight.models.vlm import VisionLanguageModel
 from layersight.study import Study
@@ -28,30 +27,6 @@ def variant_and_seed(subject: str) -> tuple[str, int]:
     """Split a subject's name; `base` and `aligned` have the seed -1."""
     name, _, seed = subject.partition("/seed-")
     return name, int(seed) if seed else -1
-
-
-def torch_device(study: Study) -> torch.device:
-    """Return the device that the study asks for.
-
-    Raises:
-        UserError: a GPU is asked for and there is none.
-    """
-    wanted = study.compute.device
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise UserError("compute.device: cuda is asked for, but torch sees no GPU")
-    return torch.device(wanted)
-
-
-def torch_dtype(study: Study) -> torch.dtype:
-    """Return the weights' type that the study asks for."""
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[study.compute.precision]
-
-
-def limit_threads(threads: int) -> None:
-    """Make torch use as many threads as the study says: thread counts change the last bits."""
-    torch.set_num_threads(threads)
 
 
 def load_subject(study: Study, name: str, *, language_model: Path, stage: Path | None) -> Subject:

@@ -170,5 +170,7 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
         path = Path(folder) / f"{name}.{kind}"
         with rc_context(RC), atomic_file(path) as beside:
             figure.savefig(beside, format=kind, dpi=PNG_DPI, metadata=metadata)
+        # Places are worked out once, not again for the next format.
+        figure.set_layout_engine(None)
         written.append(path)
     return written

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from layersight.errors import DataError
 from layersight.storage.atomic import atomic_file
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def write_table(
@@ -31,10 +33,10 @@ def write_table(
     """
     if isinstance(rows, pa.Table):
         names = rows.column_names
-    elif isinstance(rows, pd.DataFrame):
-        names = [str(name) for name in rows.columns]
-    else:
+    elif isinstance(rows, Sequence):
         names = list(dict.fromkeys(name for row in rows for name in row)) if rows else schema.names
+    else:
+        names = [str(name) for name in rows.columns]
     if set(names) != set(schema.names):
         raise DataError(
             f"{path}: columns {sorted(set(names) ^ set(schema.names))} are missing or unexpected; "
@@ -45,10 +47,10 @@ def write_table(
             table = rows.select(schema.names)
             _check_nulls(path, table, schema)
             table = table.cast(schema)
-        elif isinstance(rows, pd.DataFrame):
-            table = pa.Table.from_pandas(rows, schema=schema, preserve_index=False, safe=True)
-        else:
+        elif isinstance(rows, Sequence):
             table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+        else:
+            table = pa.Table.from_pandas(rows, schema=schema, preserve_index=False, safe=True)
     except (pa.ArrowException, OverflowError) as error:
         raise DataError(f"{path}: a value does not fit its column: {error}") from None
     _check_nulls(path, table, schema)

@@ -15,8 +15,8 @@ from layersight.data.rows import tokenized_rows
 from layersight.errors import DataError
 from layersight.models.connectors import Connector
 from layersight.models.deltas import load_connector, save_connector, save_delta
+from layersight.models.device import limit_threads, torch_device, torch_dtype
 from layersight.models.language import load_language_model
-from layersight.models.subjects import limit_threads, torch_device, torch_dtype
 from layersight.models.vlm import VisionLanguageModel
 from layersight.seeds import derive_seed
 from layersight.storage.atomic import atomic_folder
