@@ -34,6 +34,8 @@ CROSS_MODAL = "geometry/{subject}/cross_modal.parquet"
 CHANGE = "geometry/{subject}/change.parquet"
 WEIGHT_CHANGE = "geometry/{subject}/weight_change.parquet"
 
+ATTENTION = "attention/{subject}/items.parquet"
+
 PATCHING = "patching/{subject}/items.parquet"
 
 BENCHMARK_ITEMS = "benchmarks/{subject}/{benchmark}/items.parquet"
@@ -47,6 +49,11 @@ TABLES = {
     "change": "tables/change.parquet",
     "weight_change": "tables/weight_change.parquet",
     "training": "tables/training.parquet",
+}
+# Tables that only a study which asks for them has, see `reporting.figure_names.tables_of`.
+OPTIONAL_TABLES = {
+    "attention": "tables/attention.parquet",
+    "attention_summary": "tables/attention_summary.parquet",
 }
 
 FIGURES = "figures"

@@ -6,8 +6,11 @@ signal into a flag, which long work looks at between two steps.
 
 from __future__ import annotations
 
+import ctypes
 import signal
+import sys
 from types import FrameType
+from typing import NoReturn
 
 EXIT_CODE = 143
 """What a shell reports of a process that SIGTERM ended: 128 + 15."""
@@ -27,6 +30,13 @@ def install() -> None:
     Without this call SIGTERM keeps its usual effect. Only the main thread may call it.
     """
     signal.signal(signal.SIGTERM, _on_signal)
+
+
+def end_with_parent() -> None:
+    """Ask Linux to send this process SIGTERM when its parent ends, so that no orphan goes on."""
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
 def requested() -> bool:
@@ -51,8 +61,17 @@ def stop_if_requested(what: str, where: str, *, kept: bool) -> None:
         Interrupted: SIGTERM has come.
     """
     if requested():
-        rest = "goes on from here" if kept else "starts anew, since nothing was kept"
-        raise Interrupted(f"{what}: stopped on request at {where}; the same command {rest}")
+        stop(what, where, kept=kept)
+
+
+def stop(what: str, where: str, *, kept: bool) -> NoReturn:
+    """Leave the work; the arguments are those of `stop_if_requested`.
+
+    Raises:
+        Interrupted: always.
+    """
+    rest = "goes on from here" if kept else "starts anew, since nothing was kept"
+    raise Interrupted(f"{what}: stopped on request at {where}; the same command {rest}")
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:

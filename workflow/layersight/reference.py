@@ -18,15 +18,28 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from layersight.study import Study
-from layersight.tuning import methods
+from layersight.tuning import methods, recipes
 
 SCHEMA = Path("config/study.schema.json")
 PAGE = Path("docs/study.md")
 
 
 def schema_text() -> str:
-    """Return the JSON schema of a study."""
-    return json.dumps(Study.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
+    """Return the JSON schema of a study file: presets add keys, and make required ones optional."""
+    schema = Study.model_json_schema()
+    preset = {
+        "enum": list(recipes.RECIPES),
+        "description": "A published recipe, see docs/study.md.",
+    }
+    length = {
+        "epochs": {"exclusiveMinimum": 0, "type": "number"},
+        "rows": {"exclusiveMinimum": 0, "type": "integer"},
+    }
+    for name, more in (("Optimisation", length), ("Variant", {})):
+        definition = schema["$defs"][name]
+        definition["properties"] |= {"preset": preset, **more}
+        del definition["required"]
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def page_text() -> str:
@@ -49,7 +62,39 @@ def page_text() -> str:
     parts += ["## Methods", "", "What `options` of a variant may hold, by `method`.", ""]
     for name in methods.names():
         parts += _section(methods.method(name).Options, f"method: {name}", level=3)
-    return "\n".join(parts).rstrip() + "\n"
+    return "\n".join([*parts, *_recipes()]).rstrip() + "\n"
+
+
+def _recipes() -> list[str]:
+    lines = [
+        "## Presets",
+        "",
+        "`preset: <name>` in `align`, in `tuning` or in a variant fills the keys that the study "
+        "leaves out there with those of a published recipe; what the study says or inherits wins. "
+        "`steps` may be given as `rows`, the number of conversations, and `epochs`: steps = rows · "
+        "epochs / batch_size, rounded up; `steps: null` takes inherited steps away. A variant that "
+        "names no method gets the first one below.",
+        "",
+    ]
+    for name, recipe in recipes.RECIPES.items():
+        lines += [f"### {name}", "", f"{recipe.source}.", "", "| in | values |", "|---|---|"]
+        for place, values in (("`align`", recipe.align), ("`tuning`", recipe.tuning)):
+            if values is not None:
+                lines.append(f"| {place} | {_values(values)} |")
+        for method, values in recipe.methods.items():
+            lines.append(f"| a variant with `method: {method}` | {_values(values)} |")
+        lines.append("")
+    return lines
+
+
+def _values(values: recipes.Values) -> str:
+    return ", ".join(f"`{key}: {_yaml(value)}`" for key, value in values.items() if value != {})
+
+
+def _yaml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_yaml(item)}" for key, item in value.items()) + "}"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _section(model: type[BaseModel], title: str, level: int = 2) -> list[str]:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_TABLES = artefacts.TABLES | artefacts.OPTIONAL_TABLES
+
+
 class Results:
     """The results of one study.
 
@@ -33,7 +36,7 @@ class Results:
     @property
     def tables(self) -> list[str]:
         """Names of the tables that exist."""
-        return [name for name, path in artefacts.TABLES.items() if (self.folder / path).is_file()]
+        return [name for name, path in _TABLES.items() if (self.folder / path).is_file()]
 
     def table(self, name: str) -> pd.DataFrame:
         """Return one of the study's tables as a pandas frame.
@@ -43,9 +46,9 @@ class Results:
         """
         from layersight.storage.tables import read_frame
 
-        if name not in artefacts.TABLES:
-            raise DataError(f"no table {name!r}; tables: {', '.join(artefacts.TABLES)}")
-        return read_frame(self.folder / artefacts.TABLES[name])
+        if name not in _TABLES:
+            raise DataError(f"no table {name!r}; tables: {', '.join(_TABLES)}")
+        return read_frame(self.folder / _TABLES[name])
 
     @property
     def subjects(self) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, PositiveInt, ValidationInfo, field_validator, model_validator
 
+from layersight.layers import Layers, chosen_blocks
 from layersight.models import registry
 from layersight.strict import Strict
 from layersight.tuning import methods
@@ -18,6 +19,7 @@ from layersight.tuning import methods
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$")]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(gt=0.0, lt=1.0)]
+Template = Literal["chat", "plain", "v1", "phi"]
 Benchmark = Literal["kind_image", "kind_text", "presence", "naming"]
 Probe = Literal["visual_questions", "text_questions", "pair_images", "pair_texts"]
 BENCHMARKS: tuple[Benchmark, ...] = get_args(Benchmark)
@@ -173,8 +175,14 @@ class Backbone(Strict):
     language_model: PackagedLanguageModel | RandomLanguageModel = Field(discriminator="source")
     vision_encoder: PackagedVisionEncoder | RandomVisionEncoder = Field(discriminator="source")
     connector: Connector = Connector()
+    template: Template = "chat"
+    """How conversations become text: the tokenizer's own chat template, or LLaVA's `plain`, `v1`
+    or `phi`."""
+    image_shape: Literal["square", "pad"] = "square"
+    """How a picture that is no square becomes one: stretched, or padded with the encoder's mean
+    colour (as LLaVA-1.5 does)."""
     system_prompt: str | None = None
-    """System message of every conversation; null leaves the chat template's own default."""
+    """System message of every conversation; null leaves the template's own default."""
 
     @field_validator("system_prompt")
     @classmethod
@@ -199,8 +207,27 @@ class Optimisation(Strict):
     """Share of the steps with a linearly rising learning rate."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     """Decoupled weight decay of matrices."""
-    clip_norm: Annotated[float, Field(gt=0.0)] = 1.0
-    """Largest global gradient norm."""
+    clip_norm: Annotated[float, Field(gt=0.0)] | None = 1.0
+    """Largest global gradient norm; null clips nothing."""
+    accumulate: PositiveInt = 1
+    """Parts that a batch is computed in, one after the other; the step is that of the whole."""
+    group_by: Literal["length", "modality_length", "none"] = "length"
+    """What conversations of a batch share: similar length, or also whether they have a picture (as
+    LLaVA's trainer groups them)."""
+    pack: PositiveInt | None = None
+    """Put several conversations into rows of so many tokens, each seeing only itself; null pads."""
+    gradient_checkpointing: bool = False
+    """Compute blocks again in the backward pass rather than keep what they computed."""
+    template: Template | None = None
+    """Conversation template of this stage; null takes the backbone's."""
+
+    @model_validator(mode="after")
+    def _parts(self) -> Optimisation:
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"accumulate: {self.accumulate} does not divide batch_size, {self.batch_size}"
+            )
+        return self
 
 
 class Mixture(Strict):
@@ -224,12 +251,19 @@ class Variant(Strict):
 
     method: str
     """A method of `layersight.tuning.methods`."""
-    layers: tuple[int, int] | None = None
-    """Half-open range [a, b) of blocks that the method acts on; null means the method's all."""
+    layers: Layers | None = None
+    """Blocks that the method acts on: a half-open range [a, b), a list of ranges, `{every: k}`,
+    `shallow`, `middle` or `deep`; null means the method's all."""
     learning_rate: Rate | None = None
     """Overrides `tuning.learning_rate`."""
     connector_learning_rate: Rate | None = None
     """Overrides `tuning.connector_learning_rate`."""
+    vision_learning_rate: Rate | None = None
+    """Peak learning rate of the vision encoder, if it learns; null takes `learning_rate`."""
+    train_connector: bool | None = None
+    """Whether the connector learns; null leaves it to the method (only `freeze` keeps it still)."""
+    train_vision: Literal["none", "all"] | PositiveInt = "none"
+    """What of the vision encoder learns: nothing, everything, or its last so many blocks."""
     options: dict[str, Any] = Field(default={}, validate_default=True)
     """The method's own settings, checked against the method."""
 
@@ -377,6 +411,17 @@ class Evaluation(Strict):
     attention: Literal["sdpa", "eager"] = "sdpa"
 
 
+class Attention(Strict):
+    """How subjects divide their attention between image and text while they answer (LMAR)."""
+
+    items: PositiveInt = 100
+    """Visual questions, the first of the probe set (Bi et al. 2024 take 100)."""
+    new_tokens: PositiveInt = 8
+    """Longest generated answer, whose tokens' attention is read."""
+    batch_size: PositiveInt = 8
+    """Questions at a time."""
+
+
 class Statistics(Strict):
     """Intervals."""
 
@@ -395,8 +440,15 @@ class Compute(Strict):
     """Threads of a job that only measures; several such jobs run side by side."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes a GPU where there is one."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Type of the weights while training and measuring."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Type of numbers that models compute in; parameters that learn are kept in float32."""
+    devices: PositiveInt = 1
+    """Devices, or on a CPU processes, that a training job computes on."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """With several devices: every one holds the whole model (`ddp`), or each a share of it
+    (`fsdp`, full shard)."""
+    tensorboard: bool = False
+    """Also write the training log for TensorBoard, where that is installed."""
     checkpoint_seconds: Annotated[float, Field(ge=0.0)] = 300.0
     """Training keeps a checkpoint this often, so that a killed job loses no more; 0: every step."""
 
@@ -439,6 +491,8 @@ class Study(Strict):
     patching: Patching
     benchmarks: Benchmarks
     evaluation: Evaluation = Evaluation()
+    attention: Attention | None = None
+    """Also measure the modality attention ratio of every block; null leaves it out."""
     statistics: Statistics = Statistics()
     compute: Compute = Compute()
     quota: Quota = Quota()
@@ -449,13 +503,10 @@ class Study(Strict):
         for name, variant in self.variants.items():
             if name in ("base", "aligned"):
                 raise ValueError(f"variants.{name}: this name is taken by a subject of every study")
-            if variant.layers is not None:
-                start, stop = variant.layers
-                if not 0 <= start < stop <= layers:
-                    raise ValueError(
-                        f"variants.{name}.layers: [{start}, {stop}) is not inside [0, {layers}), "
-                        f"the blocks of the language model"
-                    )
+            try:
+                chosen_blocks(variant.layers, layers)
+            except ValueError as error:
+                raise ValueError(f"variants.{name}.layers: {error}") from None
         for index, sweep in enumerate(self.patching.sweeps):
             if max(sweep.width or 0, sweep.stride) > layers:
                 raise ValueError(
@@ -470,11 +521,23 @@ class Study(Strict):
             raise ValueError(
                 f"benchmarks.tasks: {self.patching.benchmark} is missing, which patching scores"
             )
+        if self.attention is not None and "visual_questions" not in self.probes.sets:
+            raise ValueError(
+                "probes.sets: visual_questions is missing, whose answers attention is read from"
+            )
         if self.patching.items > self.benchmarks.kind:
             raise ValueError(
                 f"patching.items: {self.patching.items} items asked of a split that has "
                 f"benchmarks.kind = {self.benchmarks.kind}"
             )
+        for stage in ("align", "tuning"):
+            settings = getattr(self, stage)
+            parts = settings.accumulate * self.compute.devices
+            if settings.batch_size % parts:
+                raise ValueError(
+                    f"{stage}.batch_size: {settings.batch_size} rows do not divide into {parts} "
+                    f"parts (accumulate × compute.devices)"
+                )
         self._enough_items()
         styles = [*self.concepts.seen_styles, self.concepts.unseen_style]
         if self.probes.style not in styles:
@@ -511,6 +574,10 @@ class Study(Strict):
     def tuned_subjects(self) -> list[str]:
         """Subjects made by stage 2, `<variant>/seed-<s>`, variants in the study's order."""
         return [f"{name}/seed-{seed}" for name in self.variants for seed in range(self.seeds)]
+
+    def blocks(self, variant: str) -> list[int] | None:
+        """Return the blocks that a variant acts on; None stands for all of its method's."""
+        return chosen_blocks(self.variants[variant].layers, self.backbone.language_model.layers)
 
     @property
     def layers(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""Reading a study file: inheritance, overrides, and one message for every mistake."""
+"""Reading a study file: inheritance, overrides, presets, and one message for every mistake."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from layersight.errors import StudyError
 from layersight.study import Study
+from layersight.tuning import recipes
 
 
 class _Loader(yaml.SafeLoader):
@@ -60,7 +61,8 @@ def load_study(path: Path, overrides: Mapping[str, Any] | None = None) -> Study:
     """Read a study file, merge overrides into it and check the result.
 
     A file may start from another one of the same folder with `extends: <name>`; mappings merge key
-    by key, everything else is replaced. A null given for a variant takes the variant away.
+    by key, everything else is replaced. A null given for a variant takes the variant away. After
+    all that, presets fill the keys that are still left out (`layersight.tuning.recipes`).
 
     Args:
         path: YAML file.
@@ -81,6 +83,10 @@ def load_study(path: Path, overrides: Mapping[str, Any] | None = None) -> Study:
     variants = data.get("variants")
     if isinstance(variants, dict):
         data["variants"] = {name: value for name, value in variants.items() if value is not None}
+    try:
+        data = recipes.resolve(data)
+    except ValueError as error:
+        raise StudyError(f"{where}:\n  {error}") from None
     try:
         study = Study.model_validate_json(json.dumps(data))
     except ValidationError as error:
@@ -235,6 +241,6 @@ def _shown(value: Any) -> str:
 
 def _suggestion(location: tuple[int | str, ...]) -> str:
     schema = json.dumps(Study.model_json_schema())
-    known = sorted(set(re.findall(r'"([a-z_0-9]+)": \{', schema)))
+    known = sorted({*re.findall(r'"([a-z_0-9]+)": \{', schema), *recipes.KEYS})
     close = get_close_matches(str(location[-1]), known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""

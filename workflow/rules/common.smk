@@ -10,7 +10,7 @@ from layersight.provenance.code import CodeIndex
 from layersight.provenance.failures import left_out
 from layersight.provenance.lock import RunLock
 from layersight.provenance.steps import describe
-from layersight.reporting.figure_names import figure_names
+from layersight.reporting.figure_names import figure_names, tables_of
 from layersight.slices import take
 from layersight.study import PackagedLanguageModel, PackagedVisionEncoder
 from layersight.study_file import load_study
@@ -43,11 +43,18 @@ TEXT_BENCHMARKS = [task for task in STUDY.benchmarks.tasks if task == "kind_text
 
 # Everything else waits for training: what leads to it starts before what only measures.
 FIRST = 10
-TRAINED_ON = ["compute.training_threads", "compute.device", "compute.precision"]
+TRAINED_ON = [
+    "compute.training_threads",
+    "compute.device",
+    "compute.precision",
+    "compute.devices",
+    "compute.parallel",
+]
 MEASURED_ON = ["compute.measuring_threads", "compute.device", "compute.precision"]
+READ_BY_CONVERSATIONS = ["backbone.system_prompt", "backbone.template"]
 READ_BY_ACTIVATIONS = [
     "seed",
-    "backbone.system_prompt",
+    *READ_BY_CONVERSATIONS,
     "activations",
     "evaluation.batch_size",
     "evaluation.attention",
@@ -55,7 +62,7 @@ READ_BY_ACTIVATIONS = [
 ]
 READ_BY_BENCHMARKS = [
     "seed",
-    "backbone.system_prompt",
+    *READ_BY_CONVERSATIONS,
     "benchmarks.max_new_tokens",
     "evaluation",
     *MEASURED_ON,
@@ -65,9 +72,11 @@ READ_BY_REPORT = [
 ]
 READ_BY_FIGURES = [
     "variants",
+    "backbone.language_model",
     "seeds",
     "statistics.level",
     "activations.streams",
+    "attention",
     "benchmarks.tasks",
     "patching.sweeps",
 ]
@@ -169,10 +178,13 @@ def benchmarks_of(subject):
     return TEXT_BENCHMARKS if subject == "base" else STUDY.benchmarks.tasks
 
 
+METHOD_PARTS = ["Options", "apply", "quantization", "TRAINS_CONNECTOR"]
+
+
 def method_code(variant):
     """What training runs of the module of a variant's method, which is chosen by its name."""
     chosen = f"layersight.tuning.methods.{STUDY.variants[variant].method}"
-    return [f"{chosen}:{name}" for name in ("Options", "apply", "TRAINS_CONNECTOR")]
+    return [f"{chosen}:{name}" for name in METHOD_PARTS]
 
 
 def read_by_tuning(variant):
@@ -186,13 +198,36 @@ def read_by_tuning(variant):
     tuning = [
         f"tuning.{key}" for key in type(STUDY.tuning).model_fields if key not in hidden
     ]
+    pictures = [
+        "backbone.vision_encoder",
+        "backbone.image_shape",
+        "concepts.image_size",
+    ]
     return [
         "seed",
-        "backbone.system_prompt",
+        *READ_BY_CONVERSATIONS,
         *tuning,
         f"variants.{variant}",
+        *(pictures if own.train_vision != "none" else []),
         *TRAINED_ON,
     ]
+
+
+def pictures_to_learn(variant):
+    """The pictures, where a variant's vision encoder learns."""
+    learns = STUDY.variants[variant].train_vision != "none"
+    return [results(artefacts.IMAGES)] if learns else []
+
+
+def encoder_to_learn(variant):
+    """What the vision encoder's weights come from, where a variant's encoder learns."""
+    return vision_weights() if STUDY.variants[variant].train_vision != "none" else []
+
+
+def training_threads():
+    """Cores of a training job: processes that compute on the CPU each take their threads."""
+    processes = 1 if STUDY.compute.device == "cuda" else STUDY.compute.devices
+    return STUDY.compute.training_threads * processes
 
 
 def why_left_out(variant, seed):
@@ -277,8 +312,15 @@ def asked(rule, **fixed):
         disk_mb=lambda wildcards: max(
             1, round(predicted(rule, wildcards, fixed).disk_mb)
         ),
-        gpu=1 if rule in cost.ON_GPU else 0,
+        gpu=devices(rule),
     )
+
+
+def devices(rule):
+    """GPUs that a job of a rule asks for, where it has any."""
+    if rule in ("align", "tune"):
+        return STUDY.compute.devices
+    return 1 if rule in cost.ON_GPU else 0
 
 
 def priced(job, remote):
@@ -288,7 +330,7 @@ def priced(job, remote):
     price = predicted(
         name, job.wildcards_dict, fixed | ({"on_gpu": True} if remote else {})
     )
-    return name, price, job.threads, 1 if name in cost.ON_GPU else 0, remote
+    return name, price, job.threads, devices(name), remote
 
 
 def on_cluster(snakemake_workflow):

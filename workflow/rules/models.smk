@@ -16,7 +16,7 @@ rule align:
     priority: FIRST
     conda:
         ENVIRONMENT
-    threads: STUDY.compute.training_threads
+    threads: training_threads()
     resources:
         **asked("align"),
     params:
@@ -24,11 +24,12 @@ rule align:
             "align.py",
             "seed",
             "backbone.connector",
-            "backbone.system_prompt",
+            *READ_BY_CONVERSATIONS,
             "align",
             *TRAINED_ON,
             shared=True,
             checkpoint_seconds=STUDY.compute.checkpoint_seconds,
+            tensorboard=STUDY.compute.tensorboard,
         ),
     message:
         "Aligning features: the connector learns, {STUDY.align.steps} steps"
@@ -43,6 +44,9 @@ rule tune:
         aligned=results(artefacts.ALIGNED),
         conversations=results(artefacts.INSTRUCT),
         features=results(artefacts.FEATURES),
+        # Read where the vision encoder learns.
+        images=lambda wildcards: pictures_to_learn(wildcards.variant),
+        package=lambda wildcards: encoder_to_learn(wildcards.variant),
     output:
         directory(results(artefacts.TUNED)),
     log:
@@ -52,7 +56,7 @@ rule tune:
     priority: FIRST
     conda:
         ENVIRONMENT
-    threads: STUDY.compute.training_threads
+    threads: training_threads()
     resources:
         **asked("tune"),
     params:
@@ -60,6 +64,7 @@ rule tune:
         code=lambda wildcards: code_of("tune.py", *method_code(wildcards.variant)),
         shared=f"{CACHE}/{SHARED}",
         checkpoint_seconds=STUDY.compute.checkpoint_seconds,
+        tensorboard=STUDY.compute.tensorboard,
     message:
         "Tuning the variant {wildcards.variant}, seed {wildcards.seed}, {STUDY.tuning.steps} steps"
     script:

@@ -26,7 +26,7 @@ rule patching_sweep:
         **told(
             "patching.py",
             "seed",
-            "backbone.system_prompt",
+            *READ_BY_CONVERSATIONS,
             "patching",
             "benchmarks.max_new_tokens",
             "evaluation",

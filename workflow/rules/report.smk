@@ -50,7 +50,7 @@ rule resolved_study:
 rule figures:
     """Draw every figure from the tables, and say in two sentences what it shows."""
     input:
-        **{name: results(table) for name, table in artefacts.TABLES.items()},
+        **{name: results(table) for name, table in tables_of(STUDY).items()},
     output:
         **{
             name: report(
@@ -83,7 +83,7 @@ rule figures:
 rule make_report:
     """Write the report, one self-contained page."""
     input:
-        tables=[results(table) for table in artefacts.TABLES.values()],
+        tables=[results(table) for table in tables_of(STUDY).values()],
         concepts=results(artefacts.CONCEPTS),
         figures=rules.figures.output,
         models=expand(results(artefacts.SUBJECT_MODEL), subject=MEASURED),

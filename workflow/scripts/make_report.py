@@ -6,12 +6,13 @@ from running import job, manifests
 
 with job(snakemake) as study:
     from layersight import artefacts
+    from layersight.reporting.figure_names import tables_of
     from layersight.reporting.report import build_report
 
     root = Path(artefacts.RESULTS.format(study=study.name))
     build_report(
         study,
-        tables={name: root / table for name, table in artefacts.TABLES.items()}
+        tables={name: root / table for name, table in tables_of(study).items()}
         | {"concepts": Path(snakemake.input.concepts)},
         figures=root / artefacts.FIGURES,
         manifests=manifests(root, snakemake.input.models),

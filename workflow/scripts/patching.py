@@ -6,7 +6,7 @@ from running import job, work
 
 with job(snakemake) as study:
     from layersight.interventions.sweep import run_sweep
-    from layersight.models.subjects import load_subject
+    from layersight.models.subjects import features_of, load_subject
 
     aligned, tuned = (
         load_subject(
@@ -20,12 +20,15 @@ with job(snakemake) as study:
             (snakemake.wildcards.subject, snakemake.input.tuned),
         )
     )
+    default = Path(snakemake.input.features)
+    own = features_of(Path(snakemake.input.tuned), default)
     run_sweep(
         study,
         aligned,
         tuned,
         benchmark=Path(snakemake.input.benchmark),
-        features=Path(snakemake.input.features),
+        features=default,
+        tuned_features=own if own != default else None,
         out=Path(snakemake.output[0]),
         work=work(),
     )

@@ -1,12 +1,10 @@
 """What every script shares: progress to terminal and log, and one clear message for an error."""
 
-import ctypes
 import errno
 import gc
 import os
 import re
 import shutil
-import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -82,7 +80,7 @@ def job(snakemake: Any) -> Iterator[Study]:
     # A part of the time that importing torch and transformers takes is Python going through their
     # objects for garbage again and again; one such round in 300,000 new objects is enough.
     gc.set_threshold(300_000)
-    _end_with_parent()
+    interruption.end_with_parent()
     interruption.install()
     keep_freed_memory()
     # PEFT uses a name that transformers is about to rename: nothing that a user could mend.
@@ -207,6 +205,16 @@ def first(files: Any) -> Path | None:
     return found[0] if found else None
 
 
+def live(snakemake: Any) -> Path:
+    """Return the file beside the log in which training shows its steps as it goes."""
+    return Path(snakemake.log[0]).with_suffix(".parquet")
+
+
+def tensorboard(snakemake: Any) -> Path | None:
+    """Return the folder for TensorBoard, if the study asks for it."""
+    return Path(snakemake.log[0]).with_suffix("") if snakemake.params.tensorboard else None
+
+
 def _results(snakemake: Any) -> Path:
     """Folder of the study's results: every job logs below it."""
     return Path(*Path(snakemake.log[0]).parts[:2])
@@ -244,13 +252,6 @@ def _about_disk(error: OSError) -> str:
         f"{place}: cannot be written ({error.strerror}): give yourself the right to write there, "
         "then give the same command again"
     )
-
-
-def _end_with_parent() -> None:
-    """Ask Linux to end this process when Snakemake is killed, so that no orphan goes on."""
-    if sys.platform == "linux":
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
 def _say_remaining(snakemake: Any) -> None:

@@ -6,8 +6,10 @@ from running import first, job, parts, paths, work
 
 with job(snakemake) as study:
     from layersight.benchmarks.run import run_benchmarks
-    from layersight.models.subjects import load_subject
+    from layersight.models.subjects import features_of, load_subject
 
+    stage = first(snakemake.input.get("model", []))
+    default = first(snakemake.input.get("features", []))
     tables = paths(snakemake.input.benchmarks)
     outs = parts(list(tables))
     run_benchmarks(
@@ -16,10 +18,10 @@ with job(snakemake) as study:
             study,
             snakemake.wildcards.get("subject", "base"),
             language_model=Path(snakemake.input.language_model),
-            stage=first(snakemake.input.get("model", [])),
+            stage=stage,
         ),
         benchmarks={name: tables[name] for name in outs},
-        features=first(snakemake.input.get("features", [])),
+        features=default and features_of(stage, default),
         outs=outs,
         work=work(),
     )

@@ -2,13 +2,19 @@
 
 from pathlib import Path
 
-from running import job, work
+from running import first, job, live, tensorboard, work
 
 with job(snakemake) as study:
+    from layersight.models.stages import vision_weights
+    from layersight.tuning.launch import launch
     from layersight.tuning.stages import tune
 
-    tune(
-        study,
+    # Pictures and encoder are inputs where the encoder learns.
+    images = first(snakemake.input.images)
+    marker = first(snakemake.input.package)
+    launch(
+        tune,
+        snakemake.params.study,
         variant=snakemake.wildcards.variant,
         seed=int(snakemake.wildcards.seed),
         language_model=Path(snakemake.input.language_model),
@@ -16,6 +22,10 @@ with job(snakemake) as study:
         conversations=Path(snakemake.input.conversations),
         features=Path(snakemake.input.features),
         out=Path(snakemake.output[0]),
+        images=images,
+        vision_weights=vision_weights(study, marker.parent) if marker else None,
         work=work(),
         checkpoint_seconds=snakemake.params.checkpoint_seconds,
+        live=live(snakemake),
+        tensorboard=tensorboard(snakemake),
     )

@@ -49,6 +49,17 @@ def test_evenly_spaced_tokens_are_as_many_as_asked_and_their_gaps_differ_by_one_
     assert number == 1 or gaps.max() - gaps.min() <= 1
 
 
+@pytest.mark.parametrize(
+    ("ratio", "count"), [(0.01, 7), (0.05, 36), (0.1, 73), (0.25, 182), (0.5, 364), (1.0, 728)]
+)
+def test_a_share_of_the_image_tokens_is_that_share_of_every_row(ratio, count):
+    rows = torch.zeros(2, 800, dtype=torch.bool)
+    rows[0, 10:738] = rows[1, 50:778] = True
+    mask = chosen_mask(rows, Choice("image", tokens="ratio", ratio=ratio))
+    assert mask.sum(-1).tolist() == [count, count]
+    assert not bool((mask & ~rows).any())
+
+
 def test_the_anchor_is_the_last_opening_token_of_rows_without_an_image():
     opening = torch.zeros_like(ROWS)
     opening[0, 1:3] = opening[2, 4:9] = True

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 import pytest
+from tests.conftest import ROOT
 
-from layersight.study import BENCHMARKS
+from layersight.study import BENCHMARKS, Study
+from layersight.study_file import load_study
 
 Tables = dict[str, pd.DataFrame]
 MakeTables = Callable[..., Tables]
@@ -238,6 +240,51 @@ def weight_change(tuned: Sequence[str]) -> pd.DataFrame:
     )
 
 
+def attention(subjects: Sequence[str]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "subject": subject,
+            "block": block,
+            "kind": kind,
+            "bos": bos,
+            "n": 24,
+            "value": value,
+            "low": value / 1.2,
+            "high": value * 1.2,
+        }
+        for index, subject in enumerate(subjects)
+        for block in range(LAYERS)
+        for kind in ("mean", "sum")
+        for bos in (False, True)
+        for value in [
+            0.3 * 2**block * (1 + index) * (0.5 if bos else 1) * (3 if kind == "sum" else 1)
+        ]
+    )
+
+
+def attention_summary(subjects: Sequence[str]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "subject": subject,
+            "kind": kind,
+            "bos": bos,
+            "n": 24,
+            "value": value,
+            "low": value - 0.1,
+            "high": value + 0.1,
+            "distance": abs(value - 1),
+            "distance_low": max(0.0, abs(value - 1) - 0.1),
+            "distance_high": abs(value - 1) + 0.1,
+            "trained_language_model": 100 * index**3,
+            "trained_connector": 50,
+        }
+        for index, subject in enumerate(subjects)
+        for kind in ("mean", "sum")
+        for bos in (False, True)
+        for value in [0.4 + 0.2 * index + (1 if kind == "sum" else 0)]
+    )
+
+
 def training(subjects: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(
         {
@@ -275,6 +322,12 @@ def of_choice(frame: pd.DataFrame, probes: Sequence[str], tasks: Sequence[str]) 
 
 
 @pytest.fixture(scope="session")
+def attentive() -> Study:
+    """The smoke study with attention measured."""
+    return load_study(ROOT / "config/studies/smoke.yaml", {"attention": {}})
+
+
+@pytest.fixture(scope="session")
 def make_tables() -> MakeTables:
     """Make all tables of a study with some variants and seeds.
 
@@ -300,6 +353,8 @@ def make_tables() -> MakeTables:
             "change": change(tuned),
             "weight_change": weight_change(tuned),
             "training": training(["aligned", *tuned]),
+            "attention": attention(["aligned", *tuned]),
+            "attention_summary": attention_summary(["aligned", *tuned]),
         }
         return {
             name: of_choice(of_subjects(frame, failed), probes, tasks).reset_index(drop=True)

@@ -47,16 +47,17 @@ def test_draws_a_single_variant_alone(entry: FigureEntry, make_tables: MakeTable
 
 @every_figure
 def test_draws_three_seeds(entry: FigureEntry, make_tables: MakeTables) -> None:
-    lineup = Lineup(("full", "lora"), seeds=3, ranges={"lora": (1, 3)})
+    lineup = Lineup(("full", "lora"), seeds=3, ranges={"lora": [(1, 3)]})
     assert drawn(entry, make_tables(seeds=3), lineup).axes
 
 
 @every_figure
 def test_draws_where_nothing_is_defined(entry: FigureEntry, make_tables: MakeTables) -> None:
     tables = make_tables()
-    if not {"intrinsic_dimension", "change", "cross_modal", "recovery"} & set(entry.tables):
+    if not {"intrinsic_dimension", "change", "cross_modal", "recovery", "attention",
+            "attention_summary"} & set(entry.tables):  # fmt: skip
         pytest.skip("these numbers are always defined")
-    for name in ("intrinsic_dimension", "change", "cross_modal"):
+    for name in ("intrinsic_dimension", "change", "cross_modal", "attention", "attention_summary"):
         columns = [c for c in ("value", "dimension", "low", "high") if c in tables[name]]
         tables[name][columns] = float("nan")
     tables["recovery"][["recovery", "recovery_low", "recovery_high"]] = float("nan")

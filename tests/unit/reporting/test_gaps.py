@@ -21,7 +21,7 @@ from layersight.study_file import load_study
 MakeTables = Callable[..., dict[str, pd.DataFrame]]
 VARIANTS = ("full", "lora")
 ALL = ("full/seed-0", "full/seed-1", "lora/seed-0", "lora/seed-1")
-RANGES = {"full": (1, 3)}
+RANGES = {"full": [(1, 3)]}
 
 every_figure = pytest.mark.parametrize("entry", FIGURES, ids=lambda entry: entry.name)
 

@@ -128,6 +128,23 @@ def test_figures_of_a_sweep_that_the_study_leaves_out_are_not_drawn(
     assert list(said) == ["recovery_cumulative"]
 
 
+def test_attention_is_on_the_page_of_a_study_that_asks_for_it(
+    attentive: Study, written: dict[str, Path], drawn: Path, manifest: Path, tmp_path: Path,
+    html: str,
+) -> None:  # fmt: skip
+    found = build(attentive, written, drawn, manifest, tmp_path / "index.html")
+    path = "results/smoke/tables/attention_summary.parquet"
+    assert path in found
+    assert path not in html
+    # A study that does not ask for it needs no such table, one that does cannot do without.
+    fewer = {name: file for name, file in written.items() if not name.startswith("attention")}
+    build(
+        load_study(ROOT / "config/studies/smoke.yaml"), fewer, drawn, manifest, tmp_path / "b.html"
+    )
+    with pytest.raises(DataError, match="needs the tables attention, attention_summary"):
+        build(attentive, fewer, drawn, manifest, tmp_path / "c.html")
+
+
 def test_the_page_needs_nothing_else(html: str) -> None:
     found = Page(html)
     images = found.all("img")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from layersight.reporting import sentences, sentences_outcomes
+from layersight.reporting import sentences, sentences_attention, sentences_outcomes
 from layersight.reporting.catalogue import FIGURES
 from layersight.reporting.lineup import Lineup
 from layersight.reporting.wording import number, sentences_of, two
@@ -173,6 +173,50 @@ def test_neighbours_that_all_stay_are_told(tables: dict[str, pd.DataFrame]) -> N
     assert "change most in full at layer 4, which keeps 0.20" in sentences.overlap_tuned(frame, ONE)
     same = frame.assign(value=1.0, low=1.0, high=1.0)
     assert "no variant changes the neighbours" in sentences.overlap_tuned(same, ONE)
+
+
+def test_blocks_that_lean_to_text_are_counted_and_departures_measured_as_factors(
+    tables: dict[str, pd.DataFrame],
+) -> None:
+    frame = tables["attention"]
+    text = sentences_attention.attention(frame, ONE)
+    # 0.3, 0.6, 1.2 and 2.4, each give or take a fifth.
+    assert "below 1 in 2 of 4 blocks" in text
+    assert "clearly above 1 in 1;" in text
+    assert "smallest in block 0, 0.30 (95 % interval 0.25 to 0.36)" in text
+    assert "largest in block 3, 2.40" in text
+    assert "by a factor of 2.00" in text
+    assert "do not overlap" in text
+    swapped = frame.replace({"subject": {"aligned": "full/seed-0", "full/seed-0": "aligned"}})
+    assert "by a factor of 0.50" in sentences_attention.attention(swapped, ONE)
+    wide = frame.assign(low=frame["value"] / 3, high=frame["value"] * 3)
+    assert "does not differ clearly" in sentences_attention.attention(wide, ONE)
+    # The first token left in is another ratio: the sentences do not speak of it.
+    assert sentences_attention.attention(frame[~frame["bos"]], ONE) == text
+
+
+def test_the_most_balanced_variant_is_told_with_what_it_trains_and_scores(
+    make_tables: MakeTables,
+) -> None:
+    lineup = Lineup(("full", "lora"))
+    made = make_tables()
+    frame, scores = made["attention_summary"], made["scores"]
+    text = sentences_attention.attention_parameters(frame, scores, lineup)
+    assert "nearest to 1 in lora, 0.80 (95 % interval 0.70 to 0.90)" in text
+    assert "against the 0.40 (0.30 to 0.50) of aligned it is higher" in text
+    assert "100, full has 0.60 (0.50 to 0.70) and scores 0.50 (0.42 to 0.58)" in text
+    assert "with the most, 800, lora has 0.80" in text
+    assert "of the latter does not differ clearly" in text
+    around = frame.assign(high=1.1)
+    assert "which includes balance" in sentences_attention.attention_parameters(
+        around, scores, lineup
+    )
+    same = frame.assign(trained_language_model=7)
+    assert "All variants train 7 parameters" in sentences_attention.attention_parameters(
+        same, scores, lineup
+    )
+    unknown = frame.assign(trained_language_model=None)
+    assert "is not known" in sentences_attention.attention_parameters(unknown, scores, lineup)
 
 
 def test_a_range_over_seeds_is_not_called_an_interval(make_tables: MakeTables) -> None:

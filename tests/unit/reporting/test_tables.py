@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from layersight.attention.items import ITEMS as ATTENTION_ITEMS
+from layersight.attention.items import SUMMARY, TABLE
 from layersight.benchmarks.items import ITEMS
 from layersight.errors import DataError
 from layersight.geometry.stages import CHANGE
@@ -13,6 +15,7 @@ from layersight.reporting.tables import (
     RECOVERY,
     SCORES,
     concatenate,
+    summarise_attention,
     summarise_recovery,
     summarise_scores,
 )
@@ -65,6 +68,43 @@ def test_recovery_of_no_subject_is_an_empty_table(smoke: Study, tmp_path: Path) 
     summarise_recovery(smoke, items=[], out=tmp_path / "recovery.parquet")
     table = read_table(tmp_path / "recovery.parquet", RECOVERY)
     assert table.num_rows == 0
+
+
+def test_attention_is_summarised_with_the_study_s_seed_and_level(
+    smoke: Study, tmp_path: Path
+) -> None:
+    rows = [
+        {
+            "subject": "aligned",
+            "item_id": f"i{item}",
+            "block": 0,
+            "kind": "mean",
+            "bos": False,
+            "ratio": 0.1 * item,
+            "image": 0.1,
+            "text": 0.1,
+        }
+        for item in range(9)
+    ]
+    write_table(tmp_path / "items.parquet", rows, ATTENTION_ITEMS)
+
+    def summarised(study: Study) -> dict[str, Any]:
+        out, summary = tmp_path / "attention.parquet", tmp_path / "attention_summary.parquet"
+        summarise_attention(
+            study, items=[tmp_path / "items.parquet"], manifests={}, out=out, summary=summary
+        )
+        assert read_table(summary, SUMMARY).num_rows == 1
+        (row,) = read_table(out, TABLE).to_pylist()
+        return dict(row)
+
+    found = summarised(smoke)
+    assert found["value"] == pytest.approx(0.4)
+    assert summarised(smoke) == found
+    narrow = smoke.statistics.model_copy(update={"level": 0.6})
+    closer = summarised(smoke.model_copy(update={"statistics": narrow}))
+    assert found["low"] < closer["low"] < closer["high"] < found["high"]
+    other = summarised(smoke.model_copy(update={"seed": smoke.seed + 1}))
+    assert [other["low"], other["high"]] != [found["low"], found["high"]]
 
 
 @pytest.mark.parametrize("tuned", [[], ["full/seed-0"]])

@@ -43,11 +43,11 @@ class Counter:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder but manifests, which hold measured times."""
+    """Every file below a folder but those that hold measured times."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "manifest.json"
+        if path.is_file() and path.name not in ("manifest.json", "speed.parquet")
     }
 
 

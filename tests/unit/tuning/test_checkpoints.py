@@ -24,9 +24,11 @@ from tests.unit.tuning.killing import (
 )
 
 from layersight import interruption
+from layersight.errors import TrainingError
 from layersight.models.vlm import VisionLanguageModel
 from layersight.study import Study
 from layersight.tuning import checkpoint
+from layersight.tuning.runtime import Runtime
 from layersight.tuning.stages import align, tune
 
 STEPS = 7
@@ -140,7 +142,8 @@ def test_a_kill_loses_at_most_one_interval(inputs, steps, tmp_path, monkeypatch,
     monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: clock.now))
     monkeypatch.setattr(torch.optim.AdamW, "step", ticking(torch.optim.AdamW.step, clock))
     killed(inputs, steps, "full", tmp_path / "work", 5, seconds=30.0)
-    assert [path.name for path in (tmp_path / "work").iterdir()] == ["checkpoint-00000003"]
+    found = [path.name for path in (tmp_path / "work").glob("*checkpoint*")]
+    assert found == ["checkpoint-00000003"]
     run(inputs, "full", tmp_path / "out", tmp_path / "work", seconds=30.0)
     assert steps.calls == 5 + (STEPS - 3)
     assert "full/seed-0: goes on at step 3\n" in capsys.readouterr().err
@@ -159,7 +162,8 @@ def test_only_the_newest_checkpoint_stays_and_no_remains_of_a_killed_one(inputs,
     killed(inputs, steps, "aligned", work, 2)
     (work / ".checkpoint-00000003.part-1").mkdir()
     killed(inputs, steps, "aligned", work, 2)
-    assert [path.name for path in work.iterdir()] == ["checkpoint-00000004"]
+    found = [path.name for path in work.iterdir() if "checkpoint" in path.name]
+    assert found == ["checkpoint-00000004"]
     assert not any("pickle" in p.name or p.suffix in (".pt", ".pkl") for p in work.rglob("*"))
 
 
@@ -211,16 +215,27 @@ def test_a_checkpoint_of_other_parameters_is_passed_over_before_anything_changes
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
 
 
-def test_a_checkpoint_of_another_run_is_passed_over(inputs, steps, tmp_path, capsys):
+def test_a_checkpoint_of_another_run_is_refused(inputs, steps, tmp_path):
     work = tmp_path / "work"
     killed(inputs, steps, "full", work, 3)
-    run(inputs, "full-1-3", tmp_path / "out", work)
-    assert "passed over, it belongs to full/seed-0 with 7 steps" in capsys.readouterr().err
+    with pytest.raises(TrainingError, match="the subject is full/seed-0, here full-1-3/seed-0"):
+        run(inputs, "full-1-3", tmp_path / "out", work)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_from_other_data_is_refused(inputs, steps, tmp_path):
+    work = tmp_path / "work"
+    killed(inputs, steps, "full", work, 3)
+    other = SimpleNamespace(**vars(inputs))
+    other.study = inputs.study.model_copy(update={"seed": 8})
+    with pytest.raises(TrainingError, match="its data have the digest"):
+        run(other, "full", tmp_path / "out", work)
 
 
 def test_every_source_of_random_numbers_goes_on_where_it_was(tmp_path):
     model = torch.nn.Linear(2, 2)
     optimiser = torch.optim.AdamW(model.parameters(), fused=True)
+    runtime = Runtime(torch.device("cpu"))
     kept = checkpoint.Checkpoints(tmp_path, seconds=0.0, what="x", steps=3)
 
     def draw():
@@ -228,10 +243,10 @@ def test_every_source_of_random_numbers_goes_on_where_it_was(tmp_path):
         return [torch.rand(2).tolist(), random.random(), random.gauss(0.0, 1.0), normal]
 
     draw()
-    kept.save(0, model, optimiser, [])
+    kept.save(0, model, optimiser, [], runtime)
     first = draw()
     draw()
-    assert kept.restore(model, optimiser) == (0, [])
+    assert kept.restore(model, optimiser, runtime) == (0, [])
     assert draw() == first
 
 
@@ -293,6 +308,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from layersight.study import Study
+from layersight.tuning.runtime import Runtime
 from layersight.tuning.stages import tune
 study, model, aligned, conversations, features, out, work = sys.argv[1:]
 tune(

@@ -23,7 +23,8 @@ from layersight.storage.tables import read_table
 from layersight.study import Optimisation
 from layersight.tuning import methods
 from layersight.tuning.batching import batch_order
-from layersight.tuning.trainer import largest_loss, schedule, train
+from layersight.tuning.runtime import Runtime
+from layersight.tuning.trainer import Rates, largest_loss, schedule, train
 from layersight.tuning.weight_change import measure_weight_change, weight_change
 
 SETTINGS = Optimisation(steps=4, batch_size=3, learning_rate=1e-2, warmup=0.25)
@@ -47,7 +48,8 @@ def prepared(folder, method, layers, options=None):
     torch.manual_seed(0)
     base, _ = load_language_model(folder, dtype=torch.float32)
     module = methods.method(method)
-    tuned = module.apply(base, module.Options(**(options or {})), layers)
+    blocks = None if layers is None else list(range(*layers))
+    tuned = module.apply(base, module.Options(**(options or {})), blocks)
     return VisionLanguageModel(tuned, Connector(CHANNELS, 32))
 
 
@@ -57,9 +59,8 @@ def run(model, batches):
         batches,
         SETTINGS,
         what="test",
-        language_rate=1e-2,
-        connector_rate=1e-2,
-        device=torch.device("cpu"),
+        rates=Rates(1e-2, 1e-2),
+        runtime=Runtime(torch.device("cpu")),
     )
 
 
@@ -210,8 +211,7 @@ def test_a_loss_of_three_times_guessing_is_divergence_and_names_step_and_rates(
     with pytest.raises(DivergenceError) as caught:
         train(
             model, batches, SETTINGS.model_copy(update={"warmup": 0.0}),
-            what="full/seed-0", language_rate=2e-2, connector_rate=1e-3,
-            device=torch.device("cpu"),
+            what="full/seed-0", rates=Rates(2e-2, 1e-3), runtime=Runtime(torch.device("cpu")),
         )  # fmt: skip
     error = caught.value
     assert isinstance(error, TrainingError)
@@ -228,7 +228,7 @@ def test_a_learning_rate_that_is_far_too_high_ends_in_a_divergence_error(tiny_fo
     with pytest.raises(DivergenceError) as caught:
         train(
             prepared(tiny_folder, "full", None), [batches[0]] * 30, settings,
-            what="test", language_rate=5.0, connector_rate=5.0, device=torch.device("cpu"),
+            what="test", rates=Rates(5.0, 5.0), runtime=Runtime(torch.device("cpu")),
         )  # fmt: skip
     assert 0 < caught.value.step < 30
 

@@ -12,10 +12,11 @@ from typing import Any, cast
 
 import torch
 from peft import PeftConfig
-from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_adapters_to_merge
+from peft.tuners.tuners_utils import check_adapters_to_merge
 from torch import nn
 
 from layersight.adapters.registration import AdapterType, register
+from layersight.adapters.wrapping import Wrapper, WrapperModel
 
 
 @dataclass
@@ -47,7 +48,7 @@ def cayley(blocks: torch.Tensor) -> torch.Tensor:
     return rotation
 
 
-class RotatedLinear(nn.Module, BaseTunerLayer):
+class RotatedLinear(Wrapper):
     """A linear layer with its outputs rotated; the identity at the start."""
 
     adapter_layer_names = ("rotation_blocks",)
@@ -55,38 +56,29 @@ class RotatedLinear(nn.Module, BaseTunerLayer):
     def __init__(
         self, base_layer: nn.Module, adapter_name: str, config: BlockRotationConfig
     ) -> None:
-        super().__init__()
-        self.base_layer = base_layer
-        inner = self.get_base_layer()
-        if not isinstance(inner, nn.Linear):
-            raise TypeError(f"a rotation needs a linear layer, not {type(inner).__name__}")
-        self.width = inner.out_features
+        super().__init__(base_layer, adapter_name)
+        self.width = self._linear("a rotation").out_features
         self.rotation_blocks = nn.ParameterDict()
-        self._disable_adapters = False
-        self.merged_adapters = []
-        self._active_adapter = adapter_name
         self.update_layer(adapter_name, config)
 
-    def update_layer(self, adapter_name: str, config: BlockRotationConfig) -> None:
-        """Add a rotation.
+    def _add(self, adapter_name: str, config: BlockRotationConfig) -> None:
+        """Make the blocks of a rotation.
 
         Raises:
-            ValueError: the blocks do not divide the outputs.
+            ValueError: they do not divide the outputs.
         """
         if self.width % config.r:
             raise ValueError(f"{config.r} blocks do not divide {self.width} outputs")
         size = self.width // config.r
         self.rotation_blocks[adapter_name] = nn.Parameter(torch.zeros(config.r, size, size))
-        self._move_adapter_to_device_of_base_layer(adapter_name)
-        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Run the linear layer and rotate what it gives; its bias is added afterwards."""
         if self.disable_adapters and self.merged:
             self.unmerge()
         result: torch.Tensor = self.base_layer(x, *args, **kwargs)
-        names = [name for name in self.active_adapters if name in self.rotation_blocks]
-        if self.disable_adapters or self.merged or not names:
+        names = self._active(self.rotation_blocks)
+        if self.merged or not names:
             return result
         bias = cast(nn.Linear, self.get_base_layer()).bias
         rotated = result if bias is None else result - bias
@@ -118,30 +110,11 @@ class RotatedLinear(nn.Module, BaseTunerLayer):
         weight.copy_(rotated)
 
 
-class BlockRotationModel(BaseTuner):
-    """Wraps linear layers, by PEFT's rules."""
+class BlockRotationModel(WrapperModel):
+    """Wraps linear layers."""
 
     prefix = "rotation_"
     tuner_layer_cls = RotatedLinear
-    target_module_mapping: dict[str, list[str]] = {}
-
-    def _create_and_replace(
-        self,
-        peft_config: BlockRotationConfig,  # type: ignore[override]
-        adapter_name: str,
-        target: nn.Module,
-        target_name: str,
-        parent: nn.Module,
-        current_key: str,
-        parameter_name: str | None = None,
-    ) -> None:
-        if isinstance(target, RotatedLinear):
-            target.update_layer(adapter_name, peft_config)
-            return
-        layer = RotatedLinear(target, adapter_name, peft_config)
-        if adapter_name not in self.active_adapters:
-            layer.requires_grad_(False)
-        self._replace_module(parent, target_name, layer, target)
 
 
 register(AdapterType.LAYERSIGHT_BLOCK_ROTATION, BlockRotationConfig, BlockRotationModel)

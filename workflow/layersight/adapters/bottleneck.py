@@ -13,11 +13,11 @@ from typing import Any, cast
 
 import torch
 from peft import PeftConfig
-from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import nn
 from transformers.activations import ACT2FN
 
 from layersight.adapters.registration import AdapterType, register
+from layersight.adapters.wrapping import Unmergeable, Wrapper, WrapperModel
 
 
 @dataclass
@@ -49,7 +49,7 @@ class BottleneckConfig(PeftConfig):
         self.peft_type = AdapterType.LAYERSIGHT_BOTTLENECK
 
 
-class BottleneckLinear(nn.Module, BaseTunerLayer):
+class BottleneckLinear(Unmergeable, Wrapper):
     """A linear layer with a bottleneck adapter before or after it.
 
     Both matrices start from N(0, init_std²), so the adapter is not the identity at the start.
@@ -61,26 +61,18 @@ class BottleneckLinear(nn.Module, BaseTunerLayer):
     def __init__(
         self, base_layer: nn.Module, adapter_name: str, config: BottleneckConfig, after: bool
     ) -> None:
-        super().__init__()
-        self.base_layer = base_layer
-        inner = self.get_base_layer()
-        if not isinstance(inner, nn.Linear):
-            raise TypeError(
-                f"a bottleneck adapter needs a linear layer, not {type(inner).__name__}"
-            )
+        super().__init__(base_layer, adapter_name)
+        inner = self._linear("a bottleneck adapter")
         self.width = inner.out_features if after else inner.in_features
         self.after = after
         self.bottleneck_down = nn.ModuleDict()
         self.bottleneck_up = nn.ModuleDict()
         self.bottleneck_dropout = nn.ModuleDict()
         self.bottleneck_activation = nn.ModuleDict()
-        self._disable_adapters = False
-        self.merged_adapters = []
-        self._active_adapter = adapter_name
         self.update_layer(adapter_name, config)
 
-    def update_layer(self, adapter_name: str, config: BottleneckConfig) -> None:
-        """Add an adapter."""
+    def _add(self, adapter_name: str, config: BottleneckConfig) -> None:
+        """Make both matrices of an adapter."""
         down = nn.Linear(self.width, config.bottleneck, bias=False)
         up = nn.Linear(config.bottleneck, self.width, bias=False)
         for linear in (down, up):
@@ -89,8 +81,6 @@ class BottleneckLinear(nn.Module, BaseTunerLayer):
         self.bottleneck_up[adapter_name] = up
         self.bottleneck_dropout[adapter_name] = nn.Dropout(config.dropout)
         self.bottleneck_activation[adapter_name] = ACT2FN[config.activation]
-        self._move_adapter_to_device_of_base_layer(adapter_name)
-        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Run adapter and linear layer, or the other way round."""
@@ -100,46 +90,25 @@ class BottleneckLinear(nn.Module, BaseTunerLayer):
         return self._adapted(result) if self.after else result
 
     def _adapted(self, x: torch.Tensor) -> torch.Tensor:
-        if self.disable_adapters:
-            return x
-        for name in self.active_adapters:
-            if name in self.bottleneck_down:
-                down = cast(nn.Linear, self.bottleneck_down[name])
-                up = cast(nn.Linear, self.bottleneck_up[name])
-                state = self.bottleneck_dropout[name](x.to(down.weight.dtype))
-                x = x + up(self.bottleneck_activation[name](down(state))).to(x.dtype)
+        for name in self._active(self.bottleneck_down):
+            down = cast(nn.Linear, self.bottleneck_down[name])
+            up = cast(nn.Linear, self.bottleneck_up[name])
+            state = self.bottleneck_dropout[name](x.to(down.weight.dtype))
+            x = x + up(self.bottleneck_activation[name](down(state))).to(x.dtype)
         return x
 
-    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Refuse: an adapter that is not linear has no weight to be merged into."""
-        raise NotImplementedError("a bottleneck adapter cannot be merged into weights")
 
-
-class BottleneckModel(BaseTuner):
-    """Wraps linear layers, by PEFT's rules."""
+class BottleneckModel(WrapperModel):
+    """Wraps linear layers."""
 
     prefix = "bottleneck_"
     tuner_layer_cls = BottleneckLinear
-    target_module_mapping: dict[str, list[str]] = {}
 
-    def _create_and_replace(
-        self,
-        peft_config: BottleneckConfig,  # type: ignore[override]
-        adapter_name: str,
-        target: nn.Module,
-        target_name: str,
-        parent: nn.Module,
-        current_key: str,
-        parameter_name: str | None = None,
-    ) -> None:
-        if isinstance(target, BottleneckLinear):
-            target.update_layer(adapter_name, peft_config)
-            return
-        after = target_name in (peft_config.after_modules or [])
-        layer = BottleneckLinear(target, adapter_name, peft_config, after)
-        if adapter_name not in self.active_adapters:
-            layer.requires_grad_(False)
-        self._replace_module(parent, target_name, layer, target)
+    def wrapped(
+        self, target: nn.Module, name: str, adapter_name: str, config: BottleneckConfig
+    ) -> BottleneckLinear:
+        """Return a linear layer with an adapter on the side that the configuration says."""
+        return BottleneckLinear(target, adapter_name, config, name in (config.after_modules or []))
 
 
 register(AdapterType.LAYERSIGHT_BOTTLENECK, BottleneckConfig, BottleneckModel)

@@ -46,27 +46,42 @@ class Positions:
         prompt: tokens before the first answer, those of the image and of the template included.
         opening: tokens before the user's own words and image: the template's head and the system
             message.
+        segments: `(rows, length)` int64; which conversation of its row a token belongs to, from 1;
+            0 on padding; None where a row is one conversation.
     """
 
     image: torch.Tensor
     prompt: torch.Tensor
     opening: torch.Tensor
+    segments: torch.Tensor | None = None
     _found: dict[Choice, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
 
     def find(self, choice: Choice) -> tuple[torch.Tensor, torch.Tensor]:
         """Return row and column of every chosen token, `(chosen,)` int64 each."""
         if choice not in self._found:  # every block of a model asks for the same
-            chosen = chosen_mask(self.image if choice.stream == "image" else self.prompt, choice)
+            mask = self.image if choice.stream == "image" else self.prompt
+            chosen = chosen_mask(self._apart(mask), choice)
             if choice.text_anchor:
                 chosen = chosen | self._anchors()
+            if self.segments is not None:
+                chosen = chosen.unflatten(0, (len(mask), -1)).any(1)
             rows, columns = chosen.nonzero(as_tuple=True)
             self._found[choice] = (rows, columns)
         return self._found[choice]
 
+    def _apart(self, mask: torch.Tensor) -> torch.Tensor:
+        """Return a mask with a row of its own for every conversation, `(conversations, length)`."""
+        if self.segments is None:
+            return mask
+        numbers = torch.arange(1, int(self.segments.max()) + 1, device=mask.device)
+        each = self.segments.unsqueeze(1) == numbers.unsqueeze(1)
+        return (mask.unsqueeze(1) & each).flatten(0, 1)
+
     def _anchors(self) -> torch.Tensor:
-        """Return the mask of the last opening token of every row without an image."""
-        left = self.opening.sum(-1, keepdim=True) - self.opening.cumsum(-1)
-        return self.opening & (left == 0) & ~self.image.any(-1, keepdim=True)
+        """Return the mask of the last opening token of every conversation without an image."""
+        opening = self._apart(self.opening)
+        left = opening.sum(-1, keepdim=True) - opening.cumsum(-1)
+        return opening & (left == 0) & ~self._apart(self.image).any(-1, keepdim=True)
 
 
 def chosen_mask(mask: torch.Tensor, choice: Choice) -> torch.Tensor:

@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 from peft import PeftConfig
-from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import nn
 from torch.nn.utils.parametrizations import orthogonal
 from torch.nn.utils.parametrize import register_parametrization
 
 from layersight.adapters.positions import Choice, announced
 from layersight.adapters.registration import AdapterType, register
+from layersight.adapters.wrapping import Unmergeable, Wrapper, WrapperModel
 
 
 @dataclass
@@ -65,21 +65,26 @@ class SteeringConfig(PeftConfig):
         )
 
 
-class _Signs(nn.Module):
-    """Keeps the diagonal at ±1.
+class _Raw(nn.Module):
+    """Reads the parameter behind R, one long vector, as the matrix that torch's map takes.
 
-    torch's Householder map reads the signs of R's columns there, as whole numbers: after a step of
-    weight decay it would read zeros.
+    A vector, because optimisers let matrices decay and R must not: decay would pull its columns
+    towards the first axes of the residual stream, which mean nothing. The diagonal is kept at ±1,
+    for torch's Householder map reads the signs of R's columns there, as whole numbers.
     """
 
+    def __init__(self, width: int, rank: int) -> None:
+        super().__init__()
+        self.shape = (width, rank)
+
     def forward(self, raw: torch.Tensor) -> torch.Tensor:
-        """Return the matrix with the signs of its diagonal there."""
-        return torch.diagonal_scatter(raw, raw.diagonal().sign())
+        """Return the matrix, `(D, r)`."""
+        matrix = raw.view(self.shape)
+        return torch.diagonal_scatter(matrix, matrix.diagonal().sign())
 
     def right_inverse(self, wanted: torch.Tensor) -> torch.Tensor:
-        """Return a matrix that gives the wanted one."""
-        # QR gives columns: the parameter and AdamW's state of it must have one layout.
-        return wanted.contiguous()
+        """Return the vector that gives the wanted matrix."""
+        return wanted.flatten()
 
 
 class _Frame(nn.Module):
@@ -92,7 +97,7 @@ class _Frame(nn.Module):
         # On the CPU whatever the default device: a QR decomposition finds the parameter of R.
         start = torch.empty(width, rank, dtype=torch.float32, device="cpu")
         self.weight = nn.Parameter(nn.init.orthogonal_(start))
-        register_parametrization(self, "weight", _Signs())
+        register_parametrization(self, "weight", _Raw(width, rank))
         orthogonal(self, orthogonal_map="householder", use_trivialization=False)
         self.weight = start
 
@@ -127,7 +132,7 @@ class Steering(nn.Module):
         return result
 
 
-class SteeredBlock(nn.Module, BaseTunerLayer):
+class SteeredBlock(Unmergeable, Wrapper):
     """A decoder block whose output is edited at chosen tokens; all other positions keep their bits.
 
     Whatever else is asked of it, the block inside answers.
@@ -139,24 +144,23 @@ class SteeredBlock(nn.Module, BaseTunerLayer):
     def __init__(
         self, base_layer: nn.Module, adapter_name: str, config: SteeringConfig, width: int
     ) -> None:
-        super().__init__()
-        self.base_layer = base_layer
+        super().__init__(base_layer, adapter_name)
+        self.width = width
         self.steering_edit = nn.ModuleDict()
         self.steering_choice: dict[str, Choice] = {}
-        self._disable_adapters = False
-        self.merged_adapters = []
-        self._active_adapter = adapter_name
-        self.update_layer(adapter_name, config, width)
+        self.update_layer(adapter_name, config)
 
-    def update_layer(self, adapter_name: str, config: SteeringConfig, width: int) -> None:
-        """Add an edit."""
-        edit = Steering(width, config)
+    def _add(self, adapter_name: str, config: SteeringConfig) -> None:
+        """Make an edit."""
+        self.steering_edit[adapter_name] = Steering(self.width, config)
+        self.steering_choice[adapter_name] = config.choice
+
+    def _move(self, adapter_name: str) -> None:
+        """Bring an edit to the block's device; it stays in float32."""
+        # PEFT's own looks for the device at a weight, and a block has none.
         device = next(self.base_layer.parameters()).device
         if device.type != "meta":
-            edit.to(device)
-        self.steering_edit[adapter_name] = edit
-        self.steering_choice[adapter_name] = config.choice
-        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+            self.steering_edit[adapter_name].to(device)
 
     def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         """Run the block and edit its first output.
@@ -166,7 +170,8 @@ class SteeredBlock(nn.Module, BaseTunerLayer):
         """
         output = self.base_layer(hidden_states, *args, **kwargs)
         stream = output[0] if isinstance(output, tuple) else output
-        if self.disable_adapters or _generates(stream, kwargs.get("past_key_values")):
+        names = self._active(self.steering_edit)
+        if not names or _generates(stream, kwargs.get("past_key_values")):
             return output
         positions = announced()
         if stream.shape[:2] != positions.image.shape:
@@ -174,16 +179,11 @@ class SteeredBlock(nn.Module, BaseTunerLayer):
                 f"the positions of a batch of {tuple(positions.image.shape)} tokens were "
                 f"announced, but the block reads {tuple(stream.shape[:2])}"
             )
-        for name in self.active_adapters:
-            if name in self.steering_edit:
-                where = positions.find(self.steering_choice[name])
-                # Even where no token is chosen: the loss then depends on the edit, by nothing.
-                stream = stream.index_put(where, self.steering_edit[name](stream[where]))
+        for name in names:
+            where = positions.find(self.steering_choice[name])
+            # Even where no token is chosen: the loss then depends on the edit, by nothing.
+            stream = stream.index_put(where, self.steering_edit[name](stream[where]))
         return (stream, *output[1:]) if isinstance(output, tuple) else stream
-
-    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Refuse: an edit of activations has no weight to be merged into."""
-        raise NotImplementedError("steering edits activations and cannot be merged into weights")
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -199,31 +199,17 @@ def _generates(stream: torch.Tensor, cache: Any) -> bool:
     return cache is not None and int(cache.get_seq_length()) > stream.shape[1]
 
 
-class SteeringModel(BaseTuner):
-    """Wraps blocks, by PEFT's rules."""
+class SteeringModel(WrapperModel):
+    """Wraps blocks."""
 
     prefix = "steering_"
     tuner_layer_cls = SteeredBlock
-    target_module_mapping: dict[str, list[str]] = {}
 
-    def _create_and_replace(
-        self,
-        peft_config: SteeringConfig,  # type: ignore[override]
-        adapter_name: str,
-        target: nn.Module,
-        target_name: str,
-        parent: nn.Module,
-        current_key: str,
-        parameter_name: str | None = None,
-    ) -> None:
-        width = int(self.model.config.hidden_size)
-        if isinstance(target, SteeredBlock):
-            target.update_layer(adapter_name, peft_config, width)
-            return
-        block = SteeredBlock(target, adapter_name, peft_config, width)
-        if adapter_name not in self.active_adapters:
-            block.requires_grad_(False)
-        self._replace_module(parent, target_name, block, target)
+    def wrapped(
+        self, target: nn.Module, name: str, adapter_name: str, config: SteeringConfig
+    ) -> SteeredBlock:
+        """Return a block with an edit behind it."""
+        return SteeredBlock(target, adapter_name, config, int(self.model.config.hidden_size))
 
     def _replace_module(
         self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from torch import nn
 
 from layersight.errors import TrainingError
+from layersight.layers import named
+from layersight.models.blocks import decoder_blocks, unwrapped
 
 KEYS_AND_VALUES = ("k_proj", "v_proj")
 QUERIES_KEYS_VALUES = ("q_proj", "k_proj", "v_proj")
@@ -15,58 +17,113 @@ INTO_MLP = ("gate_proj", "up_proj", "fc1", "dense_h_to_4h", "fc_in")
 OUT_OF_MLP = ("down_proj", "fc2", "dense_4h_to_h", "fc_out")
 
 
-def linear_names(blocks: nn.ModuleList) -> list[str]:
-    """Return the last part of the name of every linear layer of some blocks, sorted."""
-    return sorted(
-        {
-            name.rpartition(".")[2]
-            for block in blocks
-            for name, module in block.named_modules()
-            if isinstance(module, nn.Linear)
-        }
-    )
-
-
-def linears(
-    blocks: nn.ModuleList, wanted: Sequence[str] | None, family: Sequence[str], option: str
-) -> list[str]:
-    """Return the names of the linear layers to adapt.
+class Targets:
+    """The blocks of a language model that a method acts on, and what is in them.
 
     Args:
-        blocks: of the language model.
-        wanted: names that the user gives; None takes those of `family` that the blocks have.
-        family: names that model families use for the layers that are meant.
-        option: names the user's option in errors.
+        model: the language model.
+        layers: indices of its blocks; None means all.
+
+    Attributes:
+        layers: the indices, in order.
+        root: full name of the model's list of blocks.
 
     Raises:
-        TrainingError: one that is wanted is missing, or all of the family's are.
+        TrainingError: `layers` names no block, or one that the model does not have.
     """
-    known = linear_names(blocks)
-    if wanted is None:
-        found = [name for name in family if name in known]
-        if not found:
-            raise TrainingError(
-                f"options.{option}: this language model has none of {', '.join(family)}; name some "
-                f"of its linear layers: {', '.join(known)}"
-            )
-        return found
-    for name in wanted:
-        if name not in known:
-            raise TrainingError(
-                f"options.{option}: {name} is no linear layer of this language model's blocks; it "
-                f"has {', '.join(known)}"
-            )
-    return list(wanted)
 
+    def __init__(self, model: nn.Module, layers: Sequence[int] | None) -> None:
+        self._blocks = decoder_blocks(model)
+        total = len(self._blocks)
+        self.layers = list(range(total)) if layers is None else sorted(set(layers))
+        if not self.layers:
+            raise TrainingError("layers: names no block, so nothing would learn")
+        for layer in self.layers:
+            if not 0 <= layer < total:
+                raise TrainingError(
+                    f"layers: the language model has no block {layer}; its blocks are [0, {total})"
+                )
+        self.root = next(
+            name for name, module in unwrapped(model).named_modules() if module is self._blocks
+        )
 
-def outputs(blocks: nn.ModuleList, names: Collection[str]) -> dict[str, int]:
-    """Return the number of outputs of the linear layers with these names."""
-    return {
-        name.rpartition(".")[2]: module.out_features
-        for block in blocks
-        for name, module in block.named_modules()
-        if isinstance(module, nn.Linear) and name.rpartition(".")[2] in names
-    }
+    def modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """Yield every module of the blocks and its name inside its block."""
+        for layer in self.layers:
+            yield from self._blocks[layer].named_modules()
+
+    def linear_layers(self) -> Iterator[tuple[str, nn.Linear]]:
+        """Yield every linear layer of the blocks and the last part of its name."""
+        for name, module in self.modules():
+            if isinstance(module, nn.Linear):
+                yield name.rpartition(".")[2], module
+
+    def linear_names(self) -> list[str]:
+        """Return the last part of the name of every linear layer, sorted."""
+        return sorted({name for name, _ in self.linear_layers()})
+
+    def linears(
+        self, wanted: Sequence[str] | None, family: Sequence[str] | None, option: str
+    ) -> list[str]:
+        """Return the names of the linear layers to adapt.
+
+        Args:
+            wanted: names that the user gives; None takes those of `family` that the blocks have.
+            family: names that model families use for the layers that are meant; None means every
+                linear layer.
+            option: names the user's option in errors.
+
+        Raises:
+            TrainingError: one that is wanted is in none of the blocks, or all of the family's are
+                missing.
+        """
+        known = self.linear_names()
+        if wanted is None:
+            found = [name for name in known if family is None or name in family]
+            if not found:
+                raise TrainingError(
+                    f"options.{option}: these blocks have none of {', '.join(family or ())}; name "
+                    f"some of their linear layers: {', '.join(known)}"
+                )
+            return found
+        for name in wanted:
+            if name not in known:
+                raise TrainingError(
+                    f"options.{option}: {name} is no linear layer of {self}; there are "
+                    f"{', '.join(known)}"
+                )
+        return list(wanted)
+
+    def check_widths(self, rank: int, names: Iterable[str], option: str) -> None:
+        """Make sure that a low-rank update of some linear layers is one.
+
+        Raises:
+            TrainingError: the rank is above the smaller side of one of them.
+        """
+        wanted = set(names)
+        for name, linear in self.linear_layers():
+            if name in wanted and rank > min(linear.in_features, linear.out_features):
+                raise TrainingError(
+                    f"options.{option}: {rank} is more than {name} can have, "
+                    f"{min(linear.in_features, linear.out_features)}: it maps {linear.in_features} "
+                    f"to {linear.out_features} numbers"
+                )
+
+    def pattern(self, names: Sequence[str] | None = None) -> str:
+        """Return the regular expression for the full names of the blocks.
+
+        Args:
+            names: ends of the names of modules inside, which it is for instead.
+        """
+        blocks = rf"{re.escape(self.root)}\.({'|'.join(str(layer) for layer in self.layers)})"
+        if names is None:
+            return blocks
+        return rf"{blocks}\.(.+\.)?({'|'.join(re.escape(name) for name in names)})"
+
+    def __str__(self) -> str:
+        if len(self.layers) == len(self._blocks):
+            return "this language model's blocks"
+        return f"this language model's {named(self.layers)}"
 
 
 def check_rank(rank: int, width: int) -> None:
@@ -77,33 +134,3 @@ def check_rank(rank: int, width: int) -> None:
     """
     if rank > width:
         raise TrainingError(f"options.rank: {rank} is more than the model's width, {width}")
-
-
-def full_names(
-    model: nn.Module, blocks: nn.ModuleList, layers: Sequence[int], names: Sequence[str]
-) -> list[str]:
-    """Return the full names of the modules of some blocks whose last part is one of `names`."""
-    root = _root(model, blocks)
-    return [
-        f"{root}.{layer}.{name}"
-        for layer in layers
-        for name, _ in blocks[layer].named_modules()
-        if name.rpartition(".")[2] in names
-    ]
-
-
-def block_pattern(model: nn.Module, blocks: nn.ModuleList, layers: Sequence[int]) -> str:
-    """Return the regular expression that names just these blocks."""
-    return rf"{re.escape(_root(model, blocks))}\.({'|'.join(str(layer) for layer in layers)})"
-
-
-def chosen_layers(
-    blocks: nn.ModuleList, layers: tuple[int, int] | None, every: int = 1
-) -> list[int]:
-    """Return the blocks of the range [a, b) (None: all), from its first on every so many."""
-    start, stop = (0, len(blocks)) if layers is None else layers
-    return list(range(start, stop, every))
-
-
-def _root(model: nn.Module, blocks: nn.ModuleList) -> str:
-    return next(name for name, module in model.named_modules() if module is blocks)

@@ -13,7 +13,7 @@ import torch
 from layersight.benchmarks.scoring import normalise_answer
 from layersight.data.batch import Batch
 from layersight.data.collation import collate, length_sorted_batches
-from layersight.data.conversation import Tokens
+from layersight.data.conversation import Tokens, answer_tokens
 from layersight.data.features import FeatureStore
 from layersight.data.rows import tokenized_rows
 from layersight.data.schemas import BENCHMARK
@@ -22,7 +22,7 @@ from layersight.models.blocks import unwrapped
 from layersight.models.subjects import Subject
 from layersight.models.vlm import VisionLanguageModel
 from layersight.storage.tables import read_table
-from layersight.study import Study
+from layersight.study import Study, Template
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,15 @@ def _check_answers(table: Path, items: Sequence[dict[str, Any]]) -> None:
             )
 
 
-def first_tokens(choices: Sequence[str], subject: Subject) -> list[int]:
+def first_tokens(
+    choices: Sequence[str], subject: Subject, template: Template = "chat"
+) -> list[int]:
     """Return the first token of every choice, as the assistant's turn would begin.
+
+    Args:
+        choices: of one item.
+        subject: whose tokenizer reads them.
+        template: of the conversation.
 
     Raises:
         DataError: there are no two choices, one has no token, or two begin with the same token, so
@@ -110,7 +117,7 @@ def first_tokens(choices: Sequence[str], subject: Subject) -> list[int]:
         raise DataError(f"an item has the choices {list(choices)}; a choice needs two at least")
     tokens = []
     for choice in choices:
-        encoded = subject.tokenizer(choice or "", add_special_tokens=False)["input_ids"]
+        encoded = answer_tokens(choice, subject.tokenizer, template=template) if choice else []
         if not encoded:
             raise DataError(f"the choice {choice!r} has no token; name every choice")
         tokens.append(encoded[0])

@@ -45,6 +45,7 @@ def evaluation_spec(study: Study) -> dict[str, Any]:
         "dtype": study.compute.precision,
         "max_new_tokens": study.benchmarks.max_new_tokens,
         "system_prompt": study.backbone.system_prompt,
+        "template": study.backbone.template,
         "decoding": "greedy",
         "choices": "logit of the first token of each choice",
     }
@@ -197,7 +198,8 @@ def _answers(
 
 
 def _chooser(study: Study, subject: Subject, questions: Questions) -> Answer:
-    tokens = [first_tokens(item["choices"], subject) for item in questions.items]
+    template = study.backbone.template
+    tokens = [first_tokens(item["choices"], subject, template) for item in questions.items]
 
     def choose(chosen: list[int], batch: Batch) -> list[str]:
         items = [questions.items[i] for i in chosen]

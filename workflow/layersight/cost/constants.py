@@ -87,7 +87,8 @@ OTHER_SUBGROUP = 20
 TABLE_BYTES = 3000
 """A Parquet table without its rows: schema and metadata."""
 MANIFEST_BYTES = 1400
-ROW_BYTES = {"data": 30, "items": 26, "patching": 9, "training": 50}
+ROW_BYTES = {"data": 30, "items": 26, "patching": 9, "training": 50, "attention": 12}
+
 """A row on disk, compressed."""
 CURVE_BYTES = {"intrinsic_dimension": 250, "cross_modal": 290, "change": 85}
 """What a table of geometry holds per layer and stream (or pair of streams), on disk."""
@@ -114,3 +115,5 @@ FIGURE_SECONDS = 1.0
 """Drawing one figure."""
 RESOLVE_MB = 60.0
 """A job that only writes the resolved study."""
+HEAD_WIDTH = 64
+"""Width of an attention head, where a study does not know it: most families have 64 to 128."""

@@ -153,6 +153,15 @@ def training_table(study: Study) -> Cost:
     return _table(study.align.steps + len(study.tuned_subjects) * study.tuning.steps)
 
 
+def attention_tables(study: Study) -> Cost:
+    """The attention ratios of all subjects, with intervals."""
+    blocks, items = sizes.shape(study).layers, study.attention.items if study.attention else 0
+    subjects = 1 + len(study.tuned_subjects)
+    cost = _table(subjects * blocks * 4)
+    draws = subjects * (blocks + 1) * 4 * items * study.statistics.resamples
+    return Cost(cost.seconds + draws * 1e-8, cost.memory_mb, cost.disk_mb)
+
+
 def resolved_study(study: Study) -> Cost:
     """The study with every default filled in."""
     return Cost(1.0, of.RESOLVE_MB, 0.003 + 0.0001 * len(study.variants))

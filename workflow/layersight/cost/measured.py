@@ -34,6 +34,8 @@ _OUTPUTS = {
     "tune": ["models/{job}"],
     "capture_activations": ["activations/{job}"],
     "score_items": ["benchmarks/{job}"],
+    "attention": ["attention/{job}"],
+    "attention_tables": list(artefacts.OPTIONAL_TABLES.values()),
     "patching_sweep": ["patching/{job}"],
     "intrinsic_dimension": ["geometry/{job}/intrinsic_dimension.parquet"],
     "cross_modal": ["geometry/{job}/cross_modal.parquet"],

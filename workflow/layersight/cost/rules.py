@@ -36,6 +36,10 @@ STAGES: dict[str, dict[str, Callable[..., Cost]]] = {
         "weight_change": light.weight_change,
         "geometry_tables": light.geometry_tables,
     },
+    "attention": {
+        "attention": steps.attention,
+        "attention_tables": light.attention_tables,
+    },
     "patching": {
         "patching_sweep": steps.patching,
         "recovery_table": light.recovery_table,
@@ -56,7 +60,10 @@ STAGES: dict[str, dict[str, Callable[..., Cost]]] = {
 studies share; all others write below `results/`."""
 
 RULES = {rule: predicted for stage in STAGES.values() for rule, predicted in stage.items()}
-ON_GPU = {"features", "align", "tune", "capture_activations", "patching_sweep", "score_items"}
+ON_GPU = {
+    "features", "align", "tune", "capture_activations", "attention", "patching_sweep",
+    "score_items",
+}  # fmt: skip
 """Rules that ask for a GPU."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -122,15 +121,15 @@ class Learning:
 def learning(study: Study, variant: str) -> Learning:
     """Return what learns in a variant; a method without `tensors` counts as full tuning."""
     settings, sizes = study.variants[variant], shape(study)
-    blocks = sizes.layers if settings.layers is None else settings.layers[1] - settings.layers[0]
+    chosen = study.blocks(variant)
+    blocks = sizes.layers if chosen is None else len(chosen)
     share = blocks / sizes.layers
     method = methods.method(settings.method)
     if hasattr(method, "tensors"):
         read = method.Options.model_validate_json(json.dumps(settings.options))
-        acting = math.ceil(blocks / getattr(read, "every", 1))
         found = method.tensors(read, sizes.linear, sizes.width)
         # PEFT keeps adapters of half-precision models in float32.
-        return Learning(acting * sum(found), 4, acting * len(found), True, 0.0)
+        return Learning(blocks * sum(found), 4, blocks * len(found), True, 0.0)
     count = sizes.parameters if settings.layers is None else blocks * sizes.block
     return Learning(count, number_bytes(study), TENSORS_PER_BLOCK * blocks + 2, False, share)
 

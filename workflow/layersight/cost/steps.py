@@ -104,6 +104,23 @@ def benchmarks(
     return Cost(cost.seconds, cost.memory_mb, disk / _MB, disk / _MB)
 
 
+def attention(study: Study, subject: str = "aligned", *, on_gpu: bool | None = None) -> Cost:
+    """Answers to visual questions, and one more pass over question and answer."""
+    settings = study.attention
+    if settings is None:
+        return Cost(0.0, 0.0)
+    count = min(settings.items, sizes.probe_items(study))
+    sequence = sizes.sequence(study, of.TEXT_TOKENS) + settings.new_tokens
+    tokens = count * (2 * sequence + settings.new_tokens * of.DECODING)
+    cost = _measuring(study, subject, tokens, on_gpu)
+    # One block's attention of all heads, before and after the softmax.
+    heads = sizes.shape(study).width / of.HEAD_WIDTH
+    held = 2 * settings.batch_size * heads * sequence**2 * 4
+    rows = count * sizes.shape(study).layers * 4
+    disk = of.TABLE_BYTES + of.MANIFEST_BYTES + rows * of.ROW_BYTES["attention"]
+    return Cost(cost.seconds, cost.memory_mb + held / _MB, disk / _MB, disk / _MB)
+
+
 def patching(study: Study, subject: str | None = None, *, on_gpu: bool | None = None) -> Cost:
     """Block evaluations of the prefix tree, both models loaded, for one variant and seed."""
     shape = sizes.shape(study)
@@ -188,12 +205,18 @@ def _training(
     learnt = learns.parameters * learns.bytes_each
     connector = sizes.connector_parameters(study) * 4
     seconds = of.START_SECONDS + 2 * weights / of.LOAD_BYTES_PER_SECOND
-    seconds += work / speed(study, study.compute.training_threads, on_gpu)
+    if settings.gradient_checkpointing:
+        work *= 4 / 3
+    speed_of_all = speed(study, study.compute.training_threads, on_gpu) * study.compute.devices
+    seconds += work / speed_of_all
 
     numbers = of.KEPT_WIDTHS * shape.width + of.KEPT_INTERMEDIATES * shape.intermediate
-    kept = batch * sizes.sequence(study) * shape.layers * numbers * each
+    # A device computes its share of the batch, part by part.
+    rows = batch / (settings.accumulate * study.compute.devices)
+    layers = 2 if settings.gradient_checkpointing else shape.layers
+    kept = rows * sizes.sequence(study) * layers * numbers * each
     kept *= of.ADAPTER_KEEPS if learns.adapter else 1.0
-    kept += of.LOGIT_COPIES * batch * of.ANSWER_TOKENS[stage] * shape.vocabulary * 4
+    kept += of.LOGIT_COPIES * rows * of.ANSWER_TOKENS[stage] * shape.vocabulary * 4
     # An adapter comes on top of the model's weights; gradient and two moments of all that learns.
     states = (4 if learns.adapter else 3) * learnt + 4 * connector
     memory = of.LOAD_MB + (of.ADAPTER_MB if learns.adapter else 0.0)

@@ -10,13 +10,13 @@ import torch
 
 from layersight.data.batch import Batch
 from layersight.data.conversation import IGNORE, Role, Tokens
-from layersight.data.features import FeatureStore
+from layersight.data.features import ImageInputs
 
 
 def collate(
     rows: Sequence[Tokens],
     image_ids: Sequence[str | None],
-    features: FeatureStore | None,
+    features: ImageInputs | None,
     *,
     padding: Literal["left", "right"],
     pad_token: int,
@@ -57,6 +57,59 @@ def collate(
         roles=roles,
         labels=targets if labels else None,
     )
+
+
+def collate_packed(
+    rows: Sequence[Tokens],
+    image_ids: Sequence[str | None],
+    features: ImageInputs | None,
+    bins: Sequence[Sequence[int]],
+    *,
+    pad_token: int,
+    labels: bool = False,
+) -> Batch:
+    """Put several conversations into one row of a batch; none of them sees another.
+
+    The loss is that of the padded batch of the same conversations.
+
+    Args:
+        rows: tokenised conversations.
+        image_ids: the picture of every conversation, or None.
+        features: where image features are; may be None if no conversation has a picture.
+        bins: which conversations make a row, every one once, see `layersight.tuning.batching.bins`.
+        pad_token: token id put on the padding at the end of a row.
+        labels: also make labels, -100 outside answers.
+
+    Raises:
+        ValueError: a conversation has a picture but there is no feature store.
+    """
+    joined = [
+        Tokens(
+            [token for index in chosen for token in rows[index].input_ids],
+            [role for index in chosen for role in rows[index].roles],
+        )
+        for chosen in bins
+    ]
+    batch = collate(
+        joined,
+        [image_ids[index] for chosen in bins for index in chosen],
+        features,
+        padding="right",
+        pad_token=pad_token,
+        labels=labels,
+    )
+    segments = torch.zeros_like(batch.input_ids)
+    for row, chosen in enumerate(bins):
+        start = 0
+        for number, index in enumerate(chosen, 1):
+            stop = start + len(rows[index].input_ids)
+            segments[row, start:stop] = number
+            if batch.labels is not None:
+                # No token comes before it; its neighbour here is another conversation's last one.
+                batch.labels[row, start] = IGNORE
+            start = stop
+    batch.segments = segments
+    return batch
 
 
 def length_sorted_batches(lengths: Sequence[int], batch_size: int) -> Iterator[np.ndarray]:

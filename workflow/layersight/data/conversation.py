@@ -1,4 +1,4 @@
-"""From a conversation to tokens: the chat template, the role of every token, the loss mask."""
+"""From a conversation to tokens: the template, the role of every token, the loss mask."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
 
+from layersight.data.templates import IMAGE_MARKER, Span, render
 from layersight.errors import DataError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-IMAGE_MARKER = "<image>"
+    from layersight.study import Template
+
 IGNORE = -100
 IMAGE_TOKEN = -200
 """Stands in `input_ids` where an image feature goes (as in LLaVA); no tokenizer has it."""
@@ -26,7 +28,7 @@ class Role(IntEnum):
 
     PADDING = 0
     TEMPLATE = 1
-    """Of the chat template or the system message."""
+    """Of the template or the system message."""
     TEXT = 2
     """Of the user's own words."""
     IMAGE = 3
@@ -61,34 +63,93 @@ def tokenize(
     *,
     image_tokens: int,
     system_prompt: str | None = None,
+    template: Template = "chat",
 ) -> Tokens:
-    """Tokenise a LLaVA-style conversation with the tokenizer's own chat template.
+    """Tokenise a LLaVA-style conversation.
 
     A conversation that ends with the human's turn is closed by the template's generation prompt;
     one that ends with an answer ends with that answer's end-of-turn token.
 
     Args:
         conversation: turns `{"from": "human" | "gpt", "value": ...}`; `<image>` marks an image.
-        tokenizer: a fast tokenizer with a chat template.
+        tokenizer: a fast tokenizer, for `chat` with a chat template.
         image_tokens: positions that one image takes.
         system_prompt: system message; None leaves the template's own default.
+        template: the tokenizer's own chat template, or a published one (`templates.render`). Those
+            begin with the tokenizer's first token, if it puts one before every text; a chat
+            template has it in its text.
 
     Raises:
-        DataError: no turn or an unknown one, no chat template, or a template that does not take
-            these messages or does not keep one verbatim.
+        DataError: no turn or an unknown one, no chat template or end-of-text token, or a template
+            that does not take these turns or does not keep one verbatim.
     """
     if not conversation:
         raise DataError("the conversation has no turns")
-    messages = [] if system_prompt is None else [{"role": "system", "content": system_prompt}]
     for turn in conversation:
         if turn["from"] not in _ROLES:
             raise DataError(f"a turn is from {turn['from']!r}; known: {', '.join(_ROLES)}")
+    if template == "chat":
+        return _encode(*_chat(conversation, tokenizer, system_prompt), tokenizer, image_tokens)
+    if tokenizer.eos_token is None:
+        raise DataError("the language model's tokenizer has no end-of-text token")
+    rendered, spans = render(
+        template, conversation, system_prompt=system_prompt, end=str(tokenizer.eos_token)
+    )
+    tokens = _encode(rendered, spans, tokenizer, image_tokens)
+    first = _first_token(tokenizer)
+    return Tokens([*first, *tokens.input_ids], [Role.TEMPLATE] * len(first) + tokens.roles)
+
+
+def answer_tokens(
+    answer: str, tokenizer: PreTrainedTokenizerBase, *, template: Template = "chat"
+) -> list[int]:
+    """Return the tokens of an answer where it follows a prompt, without what closes it.
+
+    Most tokenizers write a word differently after a blank, which `v1` and `phi` put before answers.
+
+    Args:
+        answer: what the assistant says.
+        tokenizer: as for `tokenize`.
+        template: as for `tokenize`.
+    """
+    if template == "chat":
+        return list(tokenizer(answer, add_special_tokens=False)["input_ids"])
+    turns = [{"from": "human", "value": IMAGE_MARKER}, {"from": "gpt", "value": answer}]
+    rendered, spans = render(template, turns, system_prompt=None, end="")
+    tokens = _encode(rendered.removesuffix("\n"), spans, tokenizer, image_tokens=0)
+    return [
+        token
+        for token, role in zip(tokens.input_ids, tokens.roles, strict=True)
+        if role == Role.ANSWER
+    ]
+
+
+def _first_token(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the token that a tokenizer puts before every text (Llama's does), if it has one."""
+    first = tokenizer("a")["input_ids"][:1]
+    return list(first) if first == [tokenizer.bos_token_id] else []
+
+
+def _chat(
+    conversation: Sequence[dict[str, str]],
+    tokenizer: PreTrainedTokenizerBase,
+    system_prompt: str | None,
+) -> tuple[str, list[Span]]:
+    """Return the text of the tokenizer's own chat template, and where every message stands."""
+    messages = [] if system_prompt is None else [{"role": "system", "content": system_prompt}]
+    for turn in conversation:
         messages.append({"role": _ROLES[turn["from"]], "content": turn["value"]})
     prompting = messages[-1]["role"] != "assistant"
     rendered, spans = _render(messages, tokenizer, prompting)
     if not prompting:
         rendered = rendered[: _end_of_turn(rendered, spans[-1][1], tokenizer)]
+    return rendered, spans
 
+
+def _encode(
+    rendered: str, spans: Sequence[Span], tokenizer: PreTrainedTokenizerBase, image_tokens: int
+) -> Tokens:
+    """Tokenise the text between the images, piece by piece, and give every token its role."""
     input_ids: list[int] = []
     roles: list[int] = []
     start = 0
@@ -109,7 +170,7 @@ def tokenize(
 
 def _render(
     messages: Sequence[dict[str, str]], tokenizer: PreTrainedTokenizerBase, prompting: bool
-) -> tuple[str, list[tuple[int, int, str]]]:
+) -> tuple[str, list[Span]]:
     """Apply the chat template; return the text and (start, end, role) of every message in it.
 
     The template is applied to marks that occur nowhere else, which then give way to the messages:
@@ -175,7 +236,7 @@ def _split_images(rendered: str) -> list[str]:
 def _role(
     left: int,
     right: int,
-    spans: Sequence[tuple[int, int, str]],
+    spans: Sequence[Span],
     token: int,
     tokenizer: PreTrainedTokenizerBase,
     before: Sequence[int],

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import resvg_py
 from PIL import Image, ImageColor, ImageDraw, UnidentifiedImageError
@@ -21,6 +22,7 @@ from layersight.progress import Progress
 BACKGROUND = (255, 255, 255)
 # Shapes are drawn this many times larger and shrunk, which smooths their edges.
 _OVERSAMPLING = 4
+_RESAMPLING = Image.Resampling.BICUBIC
 # Only formats that hold pixels: others (EPS, for one) are programs that a reader would run.
 _FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV")
@@ -159,10 +161,42 @@ def on_white(image: Image.Image, size: int) -> Image.Image:
     if scale != 1.0:
         # Pillow weighs colours by alpha while resizing, so transparent pixels leave no fringe.
         shape = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
-        image = image.resize(shape, Image.Resampling.BICUBIC)
+        image = image.resize(shape, _RESAMPLING)
     square = Image.new("RGBA", (size, size), (*BACKGROUND, 255))
     square.alpha_composite(image, ((size - image.width) // 2, (size - image.height) // 2))
     return square.convert("RGB")
+
+
+def encoder_ready(
+    image: Image.Image, size: int, shape: Literal["square", "pad"], colour: tuple[int, int, int]
+) -> Image.Image:
+    """Return a picture as the square that a vision encoder reads.
+
+    Args:
+        image: RGB.
+        size: side of the result, in pixels.
+        shape: `square` stretches the picture; `pad` puts it in the middle of a square first (Liu et
+            al. 2023, LLaVA-1.5), half a pixel up or left where it cannot be the middle. A picture
+            that is a square is never padded, one that has the size is returned as it is.
+        colour: of the padding; the encoder's mean, so that padding is near 0 to it.
+    """
+    width, height = image.size
+    if shape == "pad" and width != height:
+        side = max(width, height)
+        square = Image.new("RGB", (side, side), colour)
+        square.paste(image, ((side - width) // 2, (side - height) // 2))
+        image = square
+    return image if image.size == (size, size) else image.resize((size, size), _RESAMPLING)
+
+
+def mean_colour(means: Sequence[float]) -> tuple[int, int, int]:
+    """Return the colour for `encoder_ready`, from the mean that an image processor subtracts.
+
+    Args:
+        means: of red, green and blue, where white is 1; rounded down, as LLaVA-1.5 does.
+    """
+    red, green, blue = (int(mean * 255) for mean in means)
+    return red, green, blue
 
 
 def encode(image: Image.Image) -> bytes:

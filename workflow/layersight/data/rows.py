@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,19 +10,31 @@ from layersight.data.conversation import IMAGE_MARKER, Tokens, tokenize
 from layersight.data.schemas import CONVERSATIONS, INSTRUCT
 from layersight.errors import DataError
 from layersight.storage.tables import read_columns, read_table
-from layersight.study import Study
+from layersight.study import Study, Template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
 def tokenized_rows(
-    study: Study, table: Path, tokenizer: PreTrainedTokenizerBase, image_tokens: int
+    study: Study,
+    table: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    image_tokens: int,
+    template: Template | None = None,
 ) -> tuple[list[Tokens], list[str | None]]:
     """Read a table with `conversations` and `image_id` and tokenise every row.
 
+    For a table that fits into memory; `layersight.data.streaming.ConversationTable` reads any.
     A table of training conversations (one with the column `answer_class`) must end every
     conversation with an answer; any other table must leave the answer to the model.
+
+    Args:
+        study: gives the system prompt and the template.
+        table: Parquet file.
+        tokenizer: of the language model.
+        image_tokens: positions that one image takes.
+        template: how a conversation becomes text; None takes the backbone's way.
 
     Raises:
         DataError: the table is empty or no such table, an item occurs twice, or a row cannot be
@@ -32,32 +45,89 @@ def tokenized_rows(
     data = read_columns(table, INSTRUCT if trains else CONVERSATIONS).to_pylist()
     if not data:
         raise DataError(f"{table}: has no rows")
+    reader = RowReader(study, tokenizer, image_tokens, template, answered=trains)
     rows: list[Tokens] = []
     seen: set[str] = set()
     for row in data:
-        try:
-            if row["item_id"] in seen:
-                raise DataError("occurs twice; every item needs a name of its own")
-            seen.add(row["item_id"])
-            _check(row, answered=trains)
-            tokens = tokenize(
-                row["conversations"],
-                tokenizer,
-                image_tokens=image_tokens,
-                system_prompt=study.backbone.system_prompt,
-            )
-            if len(tokens.input_ids) > tokenizer.model_max_length:
-                raise DataError(
-                    f"is {len(tokens.input_ids)} tokens long, but the language model reads "
-                    f"{tokenizer.model_max_length} at most; shorten it"
-                )
-            rows.append(tokens)
-        except DataError as error:
-            raise DataError(f"{table}: row {row['item_id']}: {error}") from None
+        if row["item_id"] in seen:
+            raise twice(table, row["item_id"])
+        seen.add(row["item_id"])
+        rows.append(reader.tokens(row, table))
     return rows, [row["image_id"] for row in data]
 
 
-def _check(row: dict[str, Any], *, answered: bool) -> None:
+class RowReader:
+    """Checks rows of a table and tokenises them.
+
+    Args:
+        study: gives the system prompt and the template.
+        tokenizer: of the language model.
+        image_tokens: positions that one image takes.
+        template: how a conversation becomes text; None takes the backbone's way.
+        answered: a conversation must end with an answer, or else must leave it to the model.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        tokenizer: PreTrainedTokenizerBase,
+        image_tokens: int,
+        template: Template | None,
+        *,
+        answered: bool,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._image_tokens = image_tokens
+        self._system_prompt = study.backbone.system_prompt
+        self._template = template or study.backbone.template
+        self._answered = answered
+
+    def tokens(self, row: Mapping[str, Any], table: Path) -> Tokens:
+        """Return a row's tokens.
+
+        Args:
+            row: with `item_id`, `image_id` and `conversations`.
+            table: where it stands, for messages.
+
+        Raises:
+            DataError: the row cannot be used, see `tokenized_rows`.
+        """
+        try:
+            _check(row, answered=self._answered)
+            tokens = tokenize(
+                row["conversations"],
+                self._tokenizer,
+                image_tokens=self._image_tokens,
+                system_prompt=self._system_prompt,
+                template=self._template,
+            )
+            if len(tokens.input_ids) > self._tokenizer.model_max_length:
+                raise DataError(
+                    f"is {len(tokens.input_ids)} tokens long, but the language model reads "
+                    f"{self._tokenizer.model_max_length} at most; shorten it"
+                )
+        except DataError as error:
+            raise DataError(f"{table}: row {row['item_id']}: {error}") from None
+        return tokens
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What the tokens of a row depend on, besides the tokenizer."""
+        return {
+            "image_tokens": self._image_tokens,
+            "system_prompt": self._system_prompt,
+            "template": self._template,
+            "answered": self._answered,
+            "longest": int(self._tokenizer.model_max_length),
+        }
+
+
+def twice(table: Path, item: str) -> DataError:
+    """Return the error for an item that occurs twice."""
+    return DataError(f"{table}: row {item}: occurs twice; every item needs a name of its own")
+
+
+def _check(row: Mapping[str, Any], *, answered: bool) -> None:
     turns = row["conversations"]
     for turn in turns:
         if turn is None or turn["from"] is None or turn["value"] is None:

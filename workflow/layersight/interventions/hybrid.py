@@ -51,14 +51,17 @@ def run_hybrids(
     donor: VisionLanguageModel,
     batch: Batch,
     hybrids: Sequence[Hybrid],
+    donor_batch: Batch | None = None,
 ) -> list[torch.Tensor]:
     """Return float32 logits of the next token, `(rows, vocabulary)`, for every hybrid.
 
     Args:
         target: gives everything that a hybrid does not take from the donor.
         donor: a model of the same architecture.
-        batch: left-padded.
+        batch: left-padded, with the image features of the target.
         hybrids: in any order; the results keep it.
+        donor_batch: the same with the donor's image features, where its vision encoder is another;
+            only a hybrid that takes everything from the donor reads it.
 
     Raises:
         ValueError: the models differ in their number of blocks, or the batch is not left-padded.
@@ -87,7 +90,7 @@ def run_hybrids(
         sources = hybrid.sources(layers)
         if (hybrid.everything_else, hybrid.connector) != root:
             root = (hybrid.everything_else, hybrid.connector)
-            path, states = (), [_embed(target, donor, batch, hybrid)]
+            path, states = (), [_embed(target, donor, batch, donor_batch or batch, hybrid)]
         shared = _common_prefix(path, sources)
         del states[shared + 1 :]
         for layer in range(shared, layers):
@@ -147,11 +150,16 @@ def _run_block(block: nn.Module, hidden: torch.Tensor, kwargs: dict[str, Any]) -
 
 
 def _embed(
-    target: VisionLanguageModel, donor: VisionLanguageModel, batch: Batch, hybrid: Hybrid
+    target: VisionLanguageModel,
+    donor: VisionLanguageModel,
+    batch: Batch,
+    donor_batch: Batch,
+    hybrid: Hybrid,
 ) -> torch.Tensor:
-    outer = donor if hybrid.everything_else == "donor" else target
     chosen = donor if hybrid.connector == "donor" else target
-    return outer.embed(batch, connector=chosen.connector)
+    if hybrid.everything_else == "donor":
+        return donor.embed(donor_batch, connector=chosen.connector)
+    return target.embed(batch, connector=chosen.connector)
 
 
 def _common_prefix(a: tuple[bool, ...], b: tuple[bool, ...]) -> int:

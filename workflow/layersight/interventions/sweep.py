@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ def run_sweep(
     benchmark: Path,
     features: Path,
     out: Path,
+    tuned_features: Path | None = None,
     work: Path | None = None,
 ) -> None:
     """Score every hybrid on the study's patching items and write one row per hybrid and item.
@@ -73,6 +75,7 @@ def run_sweep(
         tuned: a tuned subject.
         benchmark: table of the patching items.
         features: image features.
+        tuned_features: those of the tuned subject, if its vision encoder learned.
         out: table with the schema `ITEMS`; `manifest.json` appears beside it.
         work: folder for the batches that are done, from which the same call goes on; None keeps
             none.
@@ -82,28 +85,34 @@ def run_sweep(
         Interrupted: an end was asked for; the batches so far are kept.
     """
     watch = Stopwatch()
-    store = FeatureStore.load(features)
+    stores = {
+        "aligned": FeatureStore.load(features),
+        "tuned": FeatureStore.load(tuned_features or features),
+    }
     questions = load_questions(
         study,
         benchmark,
         aligned,
-        store.tokens,
+        stores["aligned"].tokens,
         split=study.patching.split,
         limit=study.patching.items,
     )
-    choices = [first_tokens(item["choices"], aligned) for item in questions.items]
+    template = study.backbone.template
+    choices = [first_tokens(item["choices"], aligned, template) for item in questions.items]
     layers = len(decoder_blocks(aligned.model.language_model))
     planned = plan(study, layers)
     hybrids = [hybrid for _, hybrid in planned]
     rows: list[dict[str, Any]] = []
     kept = 0
     for direction in study.patching.directions:
+        inwards = direction == "tuned_into_base"
+        donor = stores["tuned" if inwards else "aligned"] if tuned_features else None
         batches, kept_here = in_pieces(
             study,
             questions,
-            store,
+            stores["aligned" if inwards else "tuned"],
             int(aligned.tokenizer.pad_token_id),
-            _Direction(study, direction, aligned, tuned, questions, choices, planned),
+            _Direction(study, direction, aligned, tuned, questions, choices, planned, donor),
             what=f"patching {tuned.name}, {len(planned)} hybrids, {direction}",
             piece=direction,
             schema=ITEMS,
@@ -142,6 +151,7 @@ class _Direction:
         questions: Questions,
         choices: Sequence[Sequence[int]],
         planned: Sequence[tuple[str, Hybrid]],
+        donor_features: FeatureStore | None,
     ) -> None:
         self._direction = direction
         self._benchmark = study.patching.benchmark
@@ -154,17 +164,22 @@ class _Direction:
         self._questions = questions
         self._choices = choices
         self._planned = planned
+        self._donor_features = donor_features
         self._checked = False
 
     def __call__(self, chosen: list[int], on_cpu: Batch) -> list[dict[str, Any]]:
         """Return the rows of a batch, hybrid by hybrid."""
         batch = on_cpu.to(self._target.device)
         hybrids = [hybrid for _, hybrid in self._planned]
-        logits = run_hybrids(self._target, self._donor, batch, hybrids)
-        if not self._checked:
-            check_identities(self._target, self._donor, batch, logits[0], logits[1])
-            self._checked = True
         items = [self._questions.items[i] for i in chosen]
+        donor_batch = batch
+        if self._donor_features is not None:
+            pictures = self._donor_features.take([item["image_id"] for item in items])
+            donor_batch = replace(batch, features=pictures.to(self._target.device))
+        logits = run_hybrids(self._target, self._donor, batch, hybrids, donor_batch)
+        if not self._checked:
+            check_identities(self._target, self._donor, batch, logits[0], logits[1], donor_batch)
+            self._checked = True
         correct = [item["choices"].index(item["answer"]) for item in items]
         rows: list[dict[str, Any]] = []
         for (sweep, hybrid), output in zip(self._planned, logits, strict=True):
@@ -195,6 +210,7 @@ def check_identities(
     batch: Batch,
     nothing: torch.Tensor,
     everything: torch.Tensor,
+    donor_batch: Batch | None = None,
 ) -> None:
     """Compare the two reference hybrids with the models' own forward passes, bit for bit.
 
@@ -202,11 +218,11 @@ def check_identities(
         IdentityError: they differ.
     """
     with torch.inference_mode():
-        for what, hybrid, model in (
-            ("nothing", nothing, target),
-            ("everything", everything, donor),
+        for what, hybrid, model, read in (
+            ("nothing", nothing, target, batch),
+            ("everything", everything, donor, donor_batch or batch),
         ):
-            own = model.last_logits(batch)
+            own = model.last_logits(read)
             if not torch.equal(hybrid, own):
                 raise IdentityError(
                     f"patching {what} changes the logits by up to "

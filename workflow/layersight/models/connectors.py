@@ -31,9 +31,13 @@ class Connector(nn.Module):
     def fit_statistics(self, features: torch.Tensor) -> None:
         """Set the fixed statistics from training features `(n, tokens, channels)`."""
         flat = features.reshape(-1, features.shape[-1]).double()
-        self.mean.copy_(flat.mean(0))
+        self.set_statistics(flat.mean(0), flat.std(0))
+
+    @torch.no_grad()
+    def set_statistics(self, mean: torch.Tensor, deviation: torch.Tensor) -> None:
+        """Set the fixed statistics, `(channels,)` each."""
+        self.mean.copy_(mean)
         # A channel that never varies carries nothing; leave its scale alone.
-        deviation = flat.std(0)
         self.scale.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:

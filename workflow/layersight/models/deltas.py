@@ -1,4 +1,4 @@
-"""What a variant keeps: the adapter, or the tensors that changed; and the connector."""
+"""What a variant keeps: the adapter, or the tensors that changed; connector, vision encoder."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ from layersight.errors import DataError
 from layersight.models.blocks import unwrapped
 from layersight.models.connectors import Connector
 from layersight.models.safe_files import tensor_names
+from layersight.models.vision_tower import VisionTower
 from layersight.storage.manifest import read_manifest
 
 ADAPTER = "adapter"
 TENSORS = "language_model.safetensors"
 CONNECTOR = "connector.safetensors"
+VISION = "vision_encoder.safetensors"
+FEATURES = "features.safetensors"
+"""Image features of a subject's own vision encoder."""
 
 
 def save_connector(connector: Connector, folder: Path) -> None:
@@ -79,23 +83,67 @@ def apply_delta(language_model: nn.Module, folder: Path) -> nn.Module:
     if not path.is_file():
         _check_nothing_learned(folder)
         return language_model
+    _put(path, language_model, "the base model")
+    return language_model
+
+
+def save_vision(tower: VisionTower, folder: Path) -> None:
+    """Write the tensors of the vision encoder that learned, under the encoder's names.
+
+    If nothing of it learns, nothing is written.
+    """
+    learned = {name: p.detach().contiguous() for name, p in tower.learning().items()}
+    if learned:
+        save_file(learned, folder / VISION)
+
+
+def has_vision(folder: Path) -> bool:
+    """Return whether the vision encoder learned in a stage's folder.
+
+    Raises:
+        DataError: its tensors are missing although the manifest says that it learned.
+    """
+    if (folder / VISION).is_file():
+        return True
+    learned = _learned(folder, "trainable_vision")
+    if learned:
+        raise DataError(
+            f"{folder}: has no {VISION}, but its manifest says that {learned} parameters of the "
+            f"vision encoder learned; delete the folder and rerun"
+        )
+    return False
+
+
+def apply_vision(tower: VisionTower, folder: Path) -> VisionTower:
+    """Put the saved tensors onto the study's vision encoder; without any it stays as it is.
+
+    Raises:
+        DataError: the tensors do not fit this encoder, or are missing although the manifest says
+            that it learned.
+    """
+    if has_vision(folder):
+        _put(folder / VISION, tower.encoder, "the vision encoder")
+    return tower
+
+
+def _put(path: Path, model: nn.Module, whose: str) -> None:
+    """Read a file of tensors and put them into the parameters of the same names."""
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path}: not a readable delta ({error})") from None
-    parameters = dict(language_model.named_parameters())
+    parameters = dict(model.named_parameters())
     unknown = sorted(set(tensors) - set(parameters))
     if unknown:
-        raise DataError(f"{path}: the base model has no parameter {unknown[0]!r}")
+        raise DataError(f"{path}: {whose} has no parameter {unknown[0]!r}")
     with torch.no_grad():
         for name, tensor in tensors.items():
             if parameters[name].shape != tensor.shape:
                 raise DataError(
-                    f"{path}: {name} has the shape {tuple(tensor.shape)}, the base model's "
+                    f"{path}: {name} has the shape {tuple(tensor.shape)}, {whose}'s "
                     f"{tuple(parameters[name].shape)}"
                 )
             parameters[name].copy_(tensor)
-    return language_model
 
 
 @contextmanager
@@ -149,15 +197,20 @@ def _with_adapter(language_model: nn.Module, folder: Path) -> nn.Module:
 
 
 def _check_nothing_learned(folder: Path) -> None:
-    manifest = folder / "manifest.json"
-    if not manifest.is_file():
-        return
-    try:
-        learned = read_manifest(manifest).get("trainable_language_model", 0)
-    except (ValueError, AttributeError) as error:
-        raise DataError(f"{manifest}: not a readable manifest ({error})") from None
+    learned = _learned(folder, "trainable_language_model")
     if learned:
         raise DataError(
             f"{folder}: has neither {ADAPTER}/ nor {TENSORS}, but its manifest says that {learned} "
             f"parameters of the language model learned; delete the folder and rerun"
         )
+
+
+def _learned(folder: Path, key: str) -> Any:
+    """Return how many parameters of a part learned by the stage's manifest; 0 without one."""
+    manifest = folder / "manifest.json"
+    if not manifest.is_file():
+        return 0
+    try:
+        return read_manifest(manifest).get(key, 0)
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"{manifest}: not a readable manifest ({error})") from None

@@ -24,7 +24,9 @@ def torch_device(study: Study) -> torch.device:
 
 def torch_dtype(study: Study) -> torch.dtype:
     """Return the weights' type that the study asks for."""
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[study.compute.precision]
+    return {
+        "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16,
+    }[study.compute.precision]  # fmt: skip
 
 
 def limit_threads(threads: int) -> None:

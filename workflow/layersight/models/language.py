@@ -120,11 +120,21 @@ def make_random(
 
 
 def load_language_model(
-    folder: Path, *, dtype: torch.dtype, attention: str = "sdpa"
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    attention: str = "sdpa",
+    quantization: object | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a language model and its tokenizer from a local folder, in evaluation mode.
 
     The tokenizer's `model_max_length` is at most the model's number of positions.
+
+    Args:
+        folder: as transformers saves a model.
+        dtype: type of the weights.
+        attention: implementation of attention.
+        quantization: transformers' quantisation settings; None loads the weights as they are.
 
     Raises:
         AssetError: the folder does not hold a model that transformers can load from safetensors,
@@ -137,6 +147,9 @@ def load_language_model(
             folder,
             dtype=dtype,
             attn_implementation=attention,
+            # A quantised model is made where its weights are read, and cannot move at will.
+            **({} if quantization is None else {"device_map": {"": "cpu"}}),
+            quantization_config=quantization,
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from layersight.data.features import FeatureStore
-from layersight.data.images import flattened, read_picture
+from layersight.data.images import encoder_ready, flattened, read_picture
 from layersight.data.schemas import CONVERSATIONS, IMAGES
 from layersight.errors import DataError
 from layersight.models import registry
@@ -23,10 +23,14 @@ from layersight.storage.tables import read_columns, read_table
 from layersight.study import PackagedVisionEncoder, RandomLanguageModel, Study
 
 _BATCH = 32
+_MEAN_COLOUR = (127, 127, 127)
+"""What `layersight.models.vision.prepare_pixels` turns into zeros."""
 
 
 def compute_features(study: Study, *, images: Path, weights: Path | None, out: Path) -> None:
     """Run the frozen vision encoder on every picture and store its features.
+
+    A picture that is no square is made one, as the study's `backbone.image_shape` says.
 
     Args:
         study: the study.
@@ -35,8 +39,8 @@ def compute_features(study: Study, *, images: Path, weights: Path | None, out: P
         out: safetensors file.
 
     Raises:
-        DataError: a picture is missing, damaged or of another size than the study's, or occurs
-            twice.
+        DataError: a picture is missing, damaged or a square of another size than the study's, or
+            occurs twice.
     """
     limit_threads(study.compute.training_threads)
     torch.manual_seed(derive_seed(study.seed, "vision encoder"))
@@ -48,7 +52,7 @@ def compute_features(study: Study, *, images: Path, weights: Path | None, out: P
         def batches() -> Iterator[np.ndarray]:
             for start in range(0, len(rows), _BATCH):
                 chosen = rows[start : start + _BATCH]
-                yield np.stack([_pixels(images, row, study.concepts.image_size) for row in chosen])
+                yield np.stack([encoder_pixels(images, row, study) for row in chosen])
                 progress.advance(len(chosen))
 
         features = torch.cat(
@@ -109,18 +113,32 @@ def _check_pictures(images: Path, rows: Sequence[dict[str, Any]]) -> None:
         raise DataError(f"{images}: picture {name}: occurs {count} times; expected once")
 
 
-def _pixels(images: Path, row: dict[str, Any], size: int) -> np.ndarray:
+def encoder_pixels(images: Path, row: dict[str, Any], study: Study) -> np.ndarray:
+    """Return a picture of a table as the encoder reads it, `(side, side, 3)` uint8.
+
+    Args:
+        images: the table, for messages.
+        row: of the table.
+        study: `concepts.image_size` and `backbone.image_shape` are read.
+
+    Raises:
+        DataError: the picture is damaged or of another size.
+    """
     where = f"{images}: picture {row['image_id']}"
+    size = study.concepts.image_size
     content = row["image"]["bytes"]
     if content is None:
         raise DataError(f"{where}: image.bytes is empty; expected a picture file")
     try:
-        pixels = np.asarray(flattened(read_picture(content)))
+        picture = flattened(read_picture(content))
     except DataError as error:
         raise DataError(f"{where}: {error}") from None
-    if pixels.shape != (size, size, 3):
+    width, height = picture.size
+    if width != height:
+        picture = encoder_ready(picture, size, study.backbone.image_shape, _MEAN_COLOUR)
+    elif width != size:
         raise DataError(
-            f"{where}: has {pixels.shape[1]} × {pixels.shape[0]} pixels, but "
-            f"concepts.image_size is {size}: expected {size} × {size}"
+            f"{where}: has {width} × {height} pixels, but concepts.image_size is {size}: expected "
+            f"{size} × {size}"
         )
-    return pixels
+    return np.asarray(picture)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from layersight.models.deltas import apply_delta, load_connector
-from layersight.models.device import limit_threads, torch_device, torch_dtype
-from layersight.models.language import load_language_model
+from layersight.errors import DataError
+from layersight.models.deltas import FEATURES, apply_delta, has_vision, load_connector
+from layersight.models.device import limit_threads, torch_device
+from layersight.models.quantised import load_base_of
 from layersight.models.vlm import VisionLanguageModel
 from layersight.study import Study
 
@@ -32,6 +33,8 @@ def variant_and_seed(subject: str) -> tuple[str, int]:
 def load_subject(study: Study, name: str, *, language_model: Path, stage: Path | None) -> Subject:
     """Load a subject in evaluation mode, frozen, on the study's device.
 
+    Its vision encoder is not loaded: `features_of` names the file that has its image features.
+
     Args:
         study: the study.
         name: the subject's name.
@@ -39,11 +42,32 @@ def load_subject(study: Study, name: str, *, language_model: Path, stage: Path |
         stage: folder of stage 1 (`aligned`) or of stage 2 (a variant); None for `base`.
     """
     limit_threads(study.compute.measuring_threads)
-    base, tokenizer = load_language_model(
-        language_model, dtype=torch_dtype(study), attention=study.evaluation.attention
+    base, tokenizer = load_base_of(
+        study, language_model, stage, attention=study.evaluation.attention
     )
     tuned = base if stage is None else apply_delta(base, stage)
     connector = None if stage is None else load_connector(stage)
     model = VisionLanguageModel(tuned, connector)
     model.requires_grad_(False)
     return Subject(name, model.to(torch_device(study)).eval(), tokenizer)
+
+
+def features_of(stage: Path | None, default: Path) -> Path:
+    """Return the file of image features that a subject reads.
+
+    Args:
+        stage: the subject's folder; None for `base`.
+        default: the study's image features, of the encoder as it came.
+
+    Raises:
+        DataError: the subject's vision encoder learned, but its folder has no image features.
+    """
+    if stage is None or not has_vision(stage):
+        return default
+    own = stage / FEATURES
+    if not own.is_file():
+        raise DataError(
+            f"{own}: no such file, but the subject's vision encoder learned and its image features "
+            f"are not the study's; delete the folder and rerun"
+        )
+    return own

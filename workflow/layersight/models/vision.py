@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 as a frozen vision encoder.
+"""EfficientNet-Lite0, the vision encoder.
 
 Source: Tan and Le 2019 (EfficientNet, the B0 plan) in the Lite form that Google released in 2020:
 no squeeze-and-excitation, ReLU6 instead of swish, stem and head of fixed width.
@@ -12,6 +12,8 @@ from pickle import UnpicklingError
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
@@ -102,6 +104,26 @@ class EfficientNetLite0(nn.Module):
             x = block(x)
         return functional.relu6(self._bn1(self._conv_head(x)))
 
+    def read_modules(self, last: int | None = None) -> list[nn.Module]:
+        """Return the modules that image features pass through, in order.
+
+        The classifier `_fc` is none of them: features are taken before it.
+
+        Args:
+            last: only the last so many of the 16 blocks, and what follows them: the head's
+                convolution `_conv_head` and its norm `_bn1`. None gives all, with the stem.
+
+        Raises:
+            ValueError: there are fewer blocks.
+        """
+        blocks = list(self._blocks)
+        head = [self._conv_head, self._bn1]
+        if last is None:
+            return [self._conv_stem, self._bn0, *blocks, *head]
+        if not 0 < last <= len(blocks):
+            raise ValueError(f"the last {last} blocks, but EfficientNet-Lite0 has {len(blocks)}")
+        return [*blocks[len(blocks) - last :], *head]
+
     def classify(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return the ImageNet logits `(n, 1000)` of prepared pixels; used to check the weights."""
         logits: torch.Tensor = self._fc(self(pixels).mean((2, 3)))
@@ -111,22 +133,31 @@ class EfficientNetLite0(nn.Module):
 def load_efficientnet_lite0(weights: Path | None) -> EfficientNetLite0:
     """Build the encoder, in evaluation mode, with packaged weights or (None) random ones.
 
+    Args:
+        weights: as the package ships them, or all of the encoder's tensors as safetensors.
+
     Raises:
         AssetError: the weights are not those of EfficientNet-Lite0.
     """
     model = EfficientNetLite0()
     if weights is not None:
         try:
-            # `weights_only`: the package ships a pickle; anything but tensors in it is refused.
-            model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        except (RuntimeError, OSError, UnpicklingError, EOFError, TypeError, ValueError) as error:
+            if weights.suffix == ".safetensors":
+                tensors = load_file(weights)
+            else:
+                # `weights_only`: the package ships a pickle; anything but tensors in it is refused.
+                tensors = torch.load(weights, map_location="cpu", weights_only=True)
+            model.load_state_dict(tensors)
+        except (
+            RuntimeError, OSError, UnpicklingError, EOFError, TypeError, ValueError, SafetensorError
+        ) as error:  # fmt: skip
             raise AssetError(f"{weights}: not the weights of EfficientNet-Lite0: {error}") from None
     return model.eval()
 
 
-def prepare_pixels(images: np.ndarray) -> torch.Tensor:
+def prepare_pixels(images: np.ndarray | torch.Tensor) -> torch.Tensor:
     """Turn RGB images `(n, side, side, 3)` of uint8 into the encoder's input, `(x - 127) / 128`."""
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+    pixels = torch.as_tensor(images).permute(0, 3, 1, 2).float()
     return ((pixels - 127.0) / 128.0).contiguous(memory_format=torch.channels_last)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from layersight.storage.atomic import atomic_file
 
-ASIDE = frozenset({"manifest.json", ".snakemake_timestamp"})
+ASIDE = frozenset({"manifest.json", "speed.parquet", ".snakemake_timestamp"})
 """Files that say how a result was made, not what it is."""
 _TICK = 50_000_000
 """Nanoseconds within which two changes of a file may bear the same time stamp."""

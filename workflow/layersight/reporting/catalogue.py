@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from layersight.reporting import (
+    figures_attention,
     figures_change,
     figures_cross_modal,
     figures_dimension,
@@ -18,6 +19,7 @@ from layersight.reporting import (
     figures_scores,
     figures_training,
     sentences,
+    sentences_attention,
     sentences_outcomes,
 )
 
@@ -172,6 +174,20 @@ FIGURES: tuple[FigureEntry, ...] = (
         figures_cross_modal.LABELS,
         "label_overlap_text",
         "share of same-kind neighbours among words",
+    ),
+    FigureEntry(
+        "attention",
+        "Attention to the image and to the text",
+        ("attention",),
+        figures_attention.attention,
+        sentences_attention.attention,
+    ),
+    FigureEntry(
+        "attention_parameters",
+        "Balance of attention, trained parameters and scores",
+        ("attention_summary", "scores"),
+        figures_attention.attention_parameters,
+        sentences_attention.attention_parameters,
     ),
     FigureEntry(
         "training",

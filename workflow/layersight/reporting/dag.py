@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from layersight import artefacts
-from layersight.reporting.figure_names import figure_names
+from layersight.reporting.figure_names import figure_names, tables_of
 from layersight.study import Study
 
 BOX_WIDTH, BOX_HEIGHT = 132.0, 40.0
@@ -39,7 +38,7 @@ def study_graph(study: Study) -> tuple[list[tuple[str, int]], list[tuple[str, st
         ("geometry", with_pictures + 1),
         ("patching", tuned),
         ("benchmarks", with_pictures * len(tasks) + text_tasks),
-        ("tables", len(artefacts.TABLES)),
+        ("tables", len(tables_of(study))),
         ("figures", len(figure_names(study))),
         ("report", 1),
     ]

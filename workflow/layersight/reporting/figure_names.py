@@ -1,8 +1,20 @@
-"""Which figures a study has: known from the study alone, before anything is measured."""
+"""Which figures and tables a study has: known from the study alone, before anything is measured."""
 
 from __future__ import annotations
 
+from layersight import artefacts
 from layersight.study import Study
+
+
+def tables_of(study: Study) -> dict[str, str]:
+    """Return name and path, below `results/<study>/`, of every table that a study has.
+
+    Args:
+        study: `attention` is read.
+    """
+    if study.attention is None:
+        return dict(artefacts.TABLES)
+    return artefacts.TABLES | artefacts.OPTIONAL_TABLES
 
 
 def figure_names(study: Study) -> list[str]:
@@ -12,7 +24,7 @@ def figure_names(study: Study) -> list[str]:
     away: the two that every study has, pictures and their names, carry every stream.
 
     Args:
-        study: `activations`, `benchmarks` and `patching` are read.
+        study: `activations`, `attention`, `benchmarks` and `patching` are read.
     """
     streams = set(study.activations.streams)
     last, means = "last" in streams, bool(streams - {"last"})
@@ -35,6 +47,8 @@ def figure_names(study: Study) -> list[str]:
         "cka_modalities": paired,
         "cosine_modalities": paired,
         "label_overlap": paired,
+        "attention": study.attention is not None,
+        "attention_parameters": study.attention is not None,
         "training": True,
     }
     return [name for name, wanted in asked.items() if wanted]

@@ -92,8 +92,8 @@ def _draw(frame: pd.DataFrame, lineup: Lineup, sweep: str) -> Figure:
             rows = frame[(frame["variant"] == name) & (frame["metric"] == metric)]
             raw = not gain_is_clear(rows, lineup.level)
             _guides(ax, rows, raw)
-            if name in lineup.ranges:
-                ax.axvspan(*lineup.ranges[name], color="#eeeeee", zorder=0, linewidth=0)
+            for start, stop in lineup.ranges.get(name, []):
+                ax.axvspan(start, stop, color="#eeeeee", zorder=0, linewidth=0)
             table = by_window(rows, raw=raw)
             for key, direction in DIRECTIONS.items():
                 part = table[table["direction"] == key]

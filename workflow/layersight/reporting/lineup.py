@@ -8,6 +8,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from layersight.layers import runs
 from layersight.reporting.style import Look, looks
 from layersight.study import Study
 
@@ -58,7 +59,7 @@ class Lineup:
 
     variants: tuple[str, ...]
     seeds: int = 1
-    ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
+    ranges: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     level: float = 0.95
     failed: tuple[str, ...] = ()
 
@@ -70,9 +71,9 @@ class Lineup:
             variants=tuple(study.variants),
             seeds=study.seeds,
             ranges={
-                name: variant.layers
-                for name, variant in study.variants.items()
-                if variant.layers is not None
+                name: runs(blocks)
+                for name in study.variants
+                if (blocks := study.blocks(name)) is not None
             },
             level=study.statistics.level,
             failed=tuple(subject for subject in study.tuned_subjects if subject in lost),

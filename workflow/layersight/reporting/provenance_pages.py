@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from layersight import artefacts
+from layersight.layers import named
 from layersight.models import registry
 from layersight.reporting.gaps import mark
 from layersight.reporting.lineup import Lineup
@@ -55,8 +56,7 @@ def models(study: Study, manifests: Mapping[str, Path], lineup: Lineup) -> Page:
         ],
     ]
     for name, variant in study.variants.items():
-        start, stop = variant.layers or (0, study.backbone.language_model.layers)
-        blocks = f"blocks [{start}, {stop})"
+        blocks = named(study.blocks(name) or range(study.backbone.language_model.layers))
         seeds = [f"{name}/seed-{seed}" for seed in range(study.seeds)]
         left = [subject for subject in seeds if subject not in lineup.failed]
         what = (

@@ -23,7 +23,7 @@ from layersight.reporting import provenance_pages
 from layersight.reporting.catalogue import FIGURES
 from layersight.reporting.dag import dag_svg as draw_dag
 from layersight.reporting.dag import study_graph
-from layersight.reporting.figure_names import figure_names
+from layersight.reporting.figure_names import figure_names, tables_of
 from layersight.reporting.figures_scores import whole
 from layersight.reporting.gaps import consequences, left_out
 from layersight.reporting.lineup import BENCHMARK_WORDS, BRIEF_METRICS, SPLIT_WORDS, Lineup
@@ -52,6 +52,8 @@ CAPTIONS = {
     "change": "Change of representations against the reference.",
     "weight_change": "Frobenius norm of the change of every block's weights.",
     "training": "Every optimiser step.",
+    "attention": "Attention to the image over attention to the text, per block.",
+    "attention_summary": "The same, averaged over blocks, and the numbers of trained parameters.",
 }
 
 
@@ -69,7 +71,7 @@ def build_figures(
 
     Args:
         study: the study.
-        tables: name of the table (a key of `artefacts.TABLES`) to its file.
+        tables: name of the table (a key of `tables_of`) to its file.
         out: folder that appears whole, with `<name>.png`, `<name>.pdf` and `sentences.json`
             (figure to its two sentences, in the report's order).
         processes: how many figures are drawn side by side.
@@ -79,9 +81,9 @@ def build_figures(
         DataError: a table is missing.
     """
     lineup = Lineup.of(study, failed or ())
-    frames = _read(tables, sorted({name for entry in FIGURES for name in entry.tables}))
     asked = figure_names(study)
     shown = [entry for entry in FIGURES if entry.name in asked]
+    frames = _read(tables, sorted({name for entry in shown for name in entry.tables}))
     with atomic_folder(out) as beside:
         calls = [
             partial(_make, entry.name, [frames[name] for name in entry.tables], lineup, beside)
@@ -119,7 +121,7 @@ def build_report(
 
     Args:
         study: the study.
-        tables: name of the table to its file; besides those of `artefacts.TABLES`, `concepts` may
+        tables: name of the table to its file; besides those of `tables_of`, `concepts` may
             be given, from which the data are counted.
         figures: folder written by `build_figures`.
         dag_svg: drawing of the steps, as `reporting.dag.dag_svg` writes it; None draws the stages
@@ -134,7 +136,7 @@ def build_report(
     """
     gaps = left_out(study, failed or {})
     lineup = Lineup.of(study, failed or ())
-    frames = _read(tables, list(artefacts.TABLES))
+    frames = _read(tables, list(tables_of(study)))
     said = _sentences(figures)
     if dag_svg is None:
         stages, edges = study_graph(study)
@@ -173,7 +175,7 @@ def build_report(
             lineup=lineup,
             by=["benchmark", "split", "metric"],
         ),
-        pages=[_table(study, name, frames[name]) for name in artefacts.TABLES],
+        pages=[_table(study, name, frames[name]) for name in tables_of(study)],
         concept_page=_concepts(study, tables),
         model_page=provenance_pages.models(study, manifests, lineup),
         limits=provenance_pages.limits(study),
@@ -217,7 +219,7 @@ def _data_uri(path: Path) -> str:
 
 
 def _table(study: Study, name: str, frame: pd.DataFrame) -> Page:
-    source = f"{artefacts.RESULTS.format(study=study.name)}/{artefacts.TABLES[name]}"
+    source = f"{artefacts.RESULTS.format(study=study.name)}/{tables_of(study)[name]}"
     return page(name, CAPTIONS[name], frame, source)
 
 

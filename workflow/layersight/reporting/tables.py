@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 
+from layersight.attention.summary import attention_table
 from layersight.benchmarks.items import ITEMS as BENCHMARK_ITEMS
 from layersight.benchmarks.summary import difference_table, score_table
 from layersight.errors import DataError
@@ -128,6 +129,34 @@ def summarise_recovery(study: Study, *, items: Sequence[Path], out: Path) -> Non
         seed=derive_seed(study.seed, "tables/recovery"),
     )
     write_table(out, table, RECOVERY)
+
+
+def summarise_attention(
+    study: Study,
+    *,
+    items: Sequence[Path],
+    manifests: Mapping[str, Path],
+    out: Path,
+    summary: Path,
+) -> None:
+    """Write LMAR per block and its mean over blocks, with intervals and trained parameters.
+
+    Args:
+        study: `seed` and `statistics` are read.
+        items: one table a subject, in the order that the tables are to have.
+        manifests: artefact (such as `models/full/seed-0`) to its `manifest.json`.
+        out: table with one row per subject, block and form of the ratio.
+        summary: table with one row per subject and form of the ratio.
+    """
+    attention_table(
+        items,
+        out,
+        summary,
+        manifests=manifests,
+        resamples=study.statistics.resamples,
+        level=study.statistics.level,
+        seed=derive_seed(study.seed, "tables/attention"),
+    )
 
 
 def _frames(parts: Sequence[Path], schema: pa.Schema) -> pd.DataFrame:

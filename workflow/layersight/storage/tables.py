@@ -80,7 +80,7 @@ def read_table(path: Path, schema: pa.Schema | None = None) -> pa.Table:
             f"{path}: has the unexpected columns {', '.join(unexpected)}; "
             f"expected {', '.join(schema.names)}"
         )
-    return _fitted(Path(path), table, schema)
+    return fitted(Path(path), table, schema)
 
 
 def read_columns(path: Path, schema: pa.Schema) -> pa.Table:
@@ -89,7 +89,7 @@ def read_columns(path: Path, schema: pa.Schema) -> pa.Table:
     Raises:
         DataError: as `read_table`, but other columns are no error.
     """
-    return _fitted(Path(path), _read(Path(path)), schema)
+    return fitted(Path(path), _read(Path(path)), schema)
 
 
 def read_frame(path: Path) -> pd.DataFrame:
@@ -108,7 +108,18 @@ def _read(path: Path) -> pa.Table:
         ) from None
 
 
-def _fitted(path: Path, table: pa.Table, schema: pa.Schema) -> pa.Table:
+def fitted(path: Path, table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return the columns that a schema names, in its order and types.
+
+    Args:
+        path: where the table comes from, for messages.
+        table: the table; it may have more columns.
+        schema: names and types.
+
+    Raises:
+        DataError: a column is missing, there twice or of another type, or has a null where none may
+            be.
+    """
     missing = [name for name in schema.names if name not in table.column_names]
     if missing:
         raise DataError(

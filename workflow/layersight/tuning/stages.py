@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from layersight.data.conversation import Tokens
-from layersight.data.features import FeatureStore
-from layersight.data.rows import tokenized_rows
+from layersight.data.features import FeatureStore, ImageInputs
+from layersight.data.streaming import ConversationTable
 from layersight.errors import DataError
+from layersight.layers import chosen_blocks
+from layersight.models.blocks import decoder_blocks
 from layersight.models.connectors import Connector
-from layersight.models.deltas import load_connector, save_connector, save_delta
+from layersight.models.deltas import load_connector, save_connector, save_delta, save_vision
 from layersight.models.device import limit_threads, torch_device, torch_dtype
 from layersight.models.language import load_language_model
+from layersight.models.pixels import PixelStore
+from layersight.models.quantised import load_base, note_quantisation
+from layersight.models.subject_vision import load_tower, subject_features
 from layersight.models.vlm import VisionLanguageModel
 from layersight.seeds import derive_seed
 from layersight.storage.atomic import atomic_folder
@@ -26,8 +33,11 @@ from layersight.study import Optimisation, Study
 from layersight.tuning import methods
 from layersight.tuning.batching import TrainingBatches, batch_order
 from layersight.tuning.checkpoint import Checkpoints
-from layersight.tuning.log import LOG, TRAINING
-from layersight.tuning.trainer import Record, train
+from layersight.tuning.live import Live, Record
+from layersight.tuning.live import rows as log_rows
+from layersight.tuning.log import LOG, SPEED, TIMES, TRAINING
+from layersight.tuning.runtime import Runtime
+from layersight.tuning.trainer import Rates, train
 
 
 def align(
@@ -39,6 +49,8 @@ def align(
     out: Path,
     work: Path | None = None,
     checkpoint_seconds: float = 300.0,
+    live: Path | None = None,
+    tensorboard: Path | None = None,
 ) -> None:
     """Stage 1: only the connector learns, from pictures and their captions.
 
@@ -47,39 +59,38 @@ def align(
         language_model: folder of the base LLM.
         conversations: table of captions.
         features: image features.
-        out: folder for `connector.safetensors`, `training.parquet` and `manifest.json`.
+        out: folder for `connector.safetensors`, `training.parquet`, `speed.parquet` and
+            `manifest.json`.
         work: folder for checkpoints, from which the same call goes on; None keeps none.
         checkpoint_seconds: time between two checkpoints; 0 keeps one after every step.
+        live: Parquet file that holds the training log as it grows; None writes none.
+        tensorboard: folder for TensorBoard's events; None writes none.
 
     Raises:
         DataError: the conversations are not what the study asks for.
         DivergenceError: training diverged.
         Interrupted: an end was asked for.
     """
-    watch = Stopwatch()
-    limit_threads(study.compute.training_threads)
     seed = derive_seed(study.seed, "models/aligned")
-    torch.manual_seed(seed)
+    places = _Places(out, work, checkpoint_seconds, live, tensorboard)
+    run = _Run(study, "aligned", study.align, seed, places)
     base, tokenizer = load_language_model(language_model, dtype=torch_dtype(study))
     base.requires_grad_(False)
     store = FeatureStore.load(features)
-    rows, images = tokenized_rows(study, conversations, tokenizer, store.tokens)
+    rows = run.rows(conversations, tokenizer, store.tokens)
     connector = Connector(store.channels, base.config.hidden_size)
-    connector.fit_statistics(store.take(sorted({image for image in images if image is not None})))
-    model = VisionLanguageModel(base, connector)
-    _run(
-        study, model, rows, images, store, tokenizer, study.align,
-        subject="aligned",
-        language_rate=study.align.learning_rate,
-        connector_rate=study.align.learning_rate,
+    seen = sorted({image for image in rows.images if image is not None})
+    connector.set_statistics(*store.moments(seen))
+    run(
+        VisionLanguageModel(base, connector),
+        rows,
+        store,
+        tokenizer,
+        Rates(study.align.learning_rate, study.align.learning_rate),
         order_seed=seed,
-        watch=watch,
         settings={"align": study.align.model_dump(), "backbone": study.backbone.model_dump()},
         inputs=[conversations, features],
-        out=out,
-        work=work,
-        checkpoint_seconds=checkpoint_seconds,
-    )  # fmt: skip
+    )
 
 
 def tune(
@@ -92,10 +103,14 @@ def tune(
     conversations: Path,
     features: Path,
     out: Path,
+    images: Path | None = None,
+    vision_weights: Path | None = None,
     work: Path | None = None,
     checkpoint_seconds: float = 300.0,
+    live: Path | None = None,
+    tensorboard: Path | None = None,
 ) -> None:
-    """Stage 2: the variant's method and the connector learn, from instruction conversations.
+    """Stage 2: the variant's method learns, with the connector, from instruction conversations.
 
     All variants of one seed see the same conversations in the same order.
 
@@ -107,115 +122,231 @@ def tune(
         aligned: folder of stage 1.
         conversations: table of instruction conversations.
         features: image features.
-        out: folder for the delta, the connector, `training.parquet` and `manifest.json`.
+        out: folder for the delta, the connector, `training.parquet`, `speed.parquet` and
+            `manifest.json`; and the vision encoder and its features, if it learned.
+        images: table of pictures; read if the vision encoder learns.
+        vision_weights: packaged weights of the vision encoder; None for random ones (tests).
         work: folder for checkpoints, from which the same call goes on; None keeps none.
         checkpoint_seconds: time between two checkpoints; 0 keeps one after every step.
+        live: Parquet file that holds the training log as it grows; None writes none.
+        tensorboard: folder for TensorBoard's events; None writes none.
 
     Raises:
         DataError: the conversations are not what the study asks for.
         DivergenceError: training diverged.
+        TrainingError: the method does not fit the language model, or nothing would learn.
         Interrupted: an end was asked for.
     """
-    watch = Stopwatch()
-    limit_threads(study.compute.training_threads)
     settings = study.variants[variant]
     subject = f"{variant}/seed-{seed}"
     derived = derive_seed(study.seed, f"models/{subject}")
-    torch.manual_seed(derived)
-    base, tokenizer = load_language_model(language_model, dtype=torch_dtype(study))
-    store = FeatureStore.load(features)
-    rows, images = tokenized_rows(study, conversations, tokenizer, store.tokens)
+    places = _Places(out, work, checkpoint_seconds, live, tensorboard)
+    run = _Run(study, subject, study.tuning, derived, places)
     method = methods.method(settings.method)
     options = method.Options.model_validate_json(json.dumps(settings.options))
-    tuned = method.apply(base, options, settings.layers)
+    base, tokenizer = load_base(study, language_model, settings.method, options)
+    blocks = chosen_blocks(settings.layers, len(decoder_blocks(base)))
+    tuned = method.apply(base, options, blocks)
     connector = load_connector(aligned)
-    connector.requires_grad_(getattr(method, "TRAINS_CONNECTOR", True))
-    model = VisionLanguageModel(tuned, connector)
-    language_rate = settings.learning_rate or study.tuning.learning_rate
-    connector_rate = (
-        settings.connector_learning_rate or study.tuning.connector_learning_rate or language_rate
+    trains = settings.train_connector
+    if trains is None:
+        trains = getattr(method, "TRAINS_CONNECTOR", True)
+    connector.requires_grad_(trains)
+    store: ImageInputs = FeatureStore.load(features)
+    tower = None
+    if settings.train_vision != "none":
+        if images is None:
+            raise ValueError("training the vision encoder needs the pictures")
+        tower = load_tower(study, vision_weights)
+        tower.learn(settings.train_vision)
+        store = PixelStore(study, images)
+    rows = run.rows(conversations, tokenizer, store.tokens)
+    rate = settings.learning_rate or study.tuning.learning_rate
+    rates = Rates(
+        language_model=rate,
+        connector=settings.connector_learning_rate or study.tuning.connector_learning_rate or rate,
+        vision=0.0 if tower is None else settings.vision_learning_rate or rate,
     )
-    _run(
-        study, model, rows, images, store, tokenizer, study.tuning,
-        subject=subject,
-        language_rate=language_rate,
-        connector_rate=connector_rate,
+    run(
+        VisionLanguageModel(tuned, connector, tower),
+        rows,
+        store,
+        tokenizer,
+        rates,
         order_seed=derive_seed(study.seed, f"order of stage 2, seed {seed}"),
-        watch=watch,
         settings={"variant": settings.model_dump(), "tuning": study.tuning.model_dump()},
         inputs=[conversations, features, aligned / "connector.safetensors"],
-        out=out,
-        work=work,
-        checkpoint_seconds=checkpoint_seconds,
-    )  # fmt: skip
-
-
-def _run(
-    study: Study,
-    model: VisionLanguageModel,
-    rows: list[Tokens],
-    images: list[str | None],
-    store: FeatureStore,
-    tokenizer: PreTrainedTokenizerBase,
-    optimisation: Optimisation,
-    *,
-    subject: str,
-    language_rate: float,
-    connector_rate: float,
-    order_seed: int,
-    watch: Stopwatch,
-    settings: dict[str, object],
-    inputs: list[Path],
-    out: Path,
-    work: Path | None,
-    checkpoint_seconds: float,
-) -> None:
-    needed = optimisation.steps * optimisation.batch_size
-    if len(rows) != needed:
-        raise DataError(f"{inputs[0]}: has {len(rows)} rows, {subject} needs {needed}")
-    device = torch_device(study)
-    model.to(device)
-    order = batch_order([len(row.input_ids) for row in rows], optimisation.batch_size, order_seed)
-    trainable = sum(p.numel() for p in model.language_model.parameters() if p.requires_grad)
-    checkpoints = None
-    if work is not None:
-        checkpoints = Checkpoints(
-            work, seconds=checkpoint_seconds, what=subject, steps=optimisation.steps
-        )
-    learns = any(p.requires_grad for p in model.parameters())
-    records = (
-        []
-        if not learns
-        else train(
-            model,
-            TrainingBatches(order, rows, images, store, int(tokenizer.pad_token_id)),
-            optimisation,
-            what=subject,
-            language_rate=language_rate,
-            connector_rate=connector_rate,
-            device=device,
-            checkpoints=checkpoints,
-        )
+        finish=partial(_complete, study, variant, images, vision_weights),
     )
-    connector = model.connector
-    if connector is None:
-        raise ValueError("training needs a connector")
-    with atomic_folder(out) as beside:
-        save_connector(connector, beside)
-        save_delta(model.language_model, beside)
-        write_table(beside / LOG, _log(subject, records), TRAINING)
-        write_manifest(
-            beside / "manifest.json",
-            settings=settings,
-            seed=order_seed,
-            device=str(device),
-            stopwatch=watch,
-            inputs=inputs,
-            trainable_language_model=trainable,
-            trainable_connector=sum(p.numel() for p in connector.parameters() if p.requires_grad),
-            tokens=sum(record.tokens for record in records),
+
+
+def _complete(
+    study: Study, variant: str, images: Path | None, weights: Path | None, folder: Path
+) -> None:
+    """Write what measuring the subject needs besides its weights."""
+    note_quantisation(study, variant, folder)
+    if images is not None:
+        subject_features(study, folder, images=images, weights=weights)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where a run writes: its result, its unfinished work, and what shows it as it goes."""
+
+    out: Path
+    work: Path | None
+    checkpoint_seconds: float
+    live: Path | None
+    tensorboard: Path | None
+
+
+class _Run:
+    """What the two stages share: data in order, training, and the folder that holds its result."""
+
+    def __init__(
+        self,
+        study: Study,
+        subject: str,
+        optimisation: Optimisation,
+        seed: int,
+        places: _Places,
+    ) -> None:
+        self._watch = Stopwatch()
+        self._study = study
+        self._subject = subject
+        self._optimisation = optimisation
+        self._places = places
+        self._runtime = Runtime(
+            torch_device(study), study.compute.precision, study.compute.parallel
+        )
+        # After accelerate, which sets threads of its own.
+        limit_threads(study.compute.training_threads)
+        torch.manual_seed(seed)
+
+    def rows(
+        self, conversations: Path, tokenizer: PreTrainedTokenizerBase, image_tokens: int
+    ) -> ConversationTable:
+        """Return the training conversations.
+
+        Raises:
+            DataError: not readable, or not as many as the stage takes.
+        """
+        work = self._places.work if self._runtime.processes == 1 else None
+        rows = ConversationTable(
+            self._study,
+            conversations,
+            tokenizer,
+            image_tokens,
+            template=self._optimisation.template,
+            work=work,
+        )
+        needed = self._optimisation.steps * self._optimisation.batch_size
+        if len(rows) != needed:
+            raise DataError(
+                f"{conversations}: has {len(rows)} rows, {self._subject} needs {needed}"
+            )
+        return rows
+
+    def __call__(
+        self,
+        model: VisionLanguageModel,
+        rows: ConversationTable,
+        store: ImageInputs,
+        tokenizer: PreTrainedTokenizerBase,
+        rates: Rates,
+        *,
+        order_seed: int,
+        settings: dict[str, object],
+        inputs: list[Path],
+        finish: Callable[[Path], object] | None = None,
+    ) -> None:
+        """Train, and write the result."""
+        optimisation, runtime = self._optimisation, self._runtime
+        lengths = rows.lengths()
+        order = batch_order(
+            lengths,
+            optimisation.batch_size,
+            order_seed,
+            group_by=optimisation.group_by,
+            pictured=rows.pictured(),
+        )
+        learning = {
+            "trainable_language_model": _learning(model.language_model),
+            "trainable_connector": _learning(model.connector),
+            "trainable_vision": _learning(model.vision),
+        }
+        live = Live(
+            self._subject,
+            self._places.live if runtime.is_main else None,
+            self._places.tensorboard if runtime.is_main else None,
+        )
+        records = []
+        if any(learning.values()):
+            records = train(
+                model,
+                TrainingBatches(
+                    order, rows, rows.images, store, int(tokenizer.pad_token_id),
+                    capacity=optimisation.pack,
+                    lengths=lengths,
+                ),
+                optimisation,
+                what=self._subject,
+                rates=rates,
+                runtime=runtime,
+                checkpoints=self._checkpoints(order),
+                live=live,
+            )  # fmt: skip
+            runtime.gather(model)
+        if runtime.is_main:
+            self._write(model, records, live, order_seed, settings, inputs, learning, finish)
+        runtime.wait()
+
+    def _checkpoints(self, order: list[list[int]]) -> Checkpoints | None:
+        if self._places.work is None:
+            return None
+        return Checkpoints(
+            self._places.work,
+            seconds=self._places.checkpoint_seconds,
+            what=self._subject,
+            steps=self._optimisation.steps,
+            data=sha256(json.dumps(order).encode()).hexdigest(),
         )
 
+    def _write(
+        self,
+        model: VisionLanguageModel,
+        records: Sequence[Record],
+        live: Live,
+        seed: int,
+        settings: dict[str, object],
+        inputs: list[Path],
+        learning: dict[str, int],
+        finish: Callable[[Path], object] | None,
+    ) -> None:
+        if model.connector is None:
+            raise ValueError("training needs a connector")
+        with atomic_folder(self._places.out) as beside:
+            save_connector(model.connector, beside)
+            save_delta(model.language_model, beside)
+            if model.vision is not None:
+                save_vision(model.vision, beside)
+            write_table(beside / LOG, log_rows(self._subject, records), TRAINING)
+            write_table(beside / TIMES, live.times, SPEED)
+            write_manifest(
+                beside / "manifest.json",
+                settings=settings,
+                seed=seed,
+                device=str(self._runtime.device),
+                stopwatch=self._watch,
+                inputs=inputs,
+                tokens=sum(record.tokens for record in records),
+                **learning,
+            )
+            if finish is not None:
+                finish(beside)
 
-def _log(subject: str, records: Sequence[Record]) -> list[dict[str, object]]:
-    return [{"subject": subject, **vars(record)} for record in records]
+
+def _learning(module: torch.nn.Module | None) -> int:
+    if module is None:
+        return 0
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

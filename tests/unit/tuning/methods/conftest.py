@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 from tests.conftest import CHANNELS, IMAGE_TOKENS, QUESTIONS
+from transformers import AutoModelForCausalLM
 
 from layersight.data.collation import collate
 from layersight.data.conversation import tokenize
@@ -15,20 +16,40 @@ from layersight.models.language import load_language_model
 from layersight.models.vlm import VisionLanguageModel
 from layersight.study import Optimisation
 from layersight.tuning import methods
-from layersight.tuning.trainer import train
+from layersight.tuning.runtime import Runtime
+from layersight.tuning.trainer import Rates, train
 
 
 @pytest.fixture
-def prepare(tiny_folder):
+def base(tiny_folder):
+    """Return the tiny language model, loaded as a method needs it."""
+
+    def loaded(method="full", dtype=torch.float32, **options):
+        if method != "qlora":
+            return load_language_model(tiny_folder, dtype=dtype)[0]
+        pytest.importorskip("bitsandbytes")
+        chosen = methods.method(method).Options(**options)
+        device = torch.device("cpu")
+        return AutoModelForCausalLM.from_pretrained(
+            tiny_folder,
+            dtype=dtype,
+            device_map={"": device},
+            quantization_config=methods.quantization(method, chosen, dtype=dtype, device=device),
+        )
+
+    return loaded
+
+
+@pytest.fixture
+def prepare(base):
     """Return the tiny model as a method prepares it for training."""
 
     def prepared(method, options=None, layers=None):
         torch.manual_seed(0)
-        base, _ = load_language_model(tiny_folder, dtype=torch.float32)
         module = methods.method(method)
         chosen = module.Options.model_validate_json(json.dumps(options or {}))
         return VisionLanguageModel(
-            module.apply(base, chosen, layers), Connector(CHANNELS, 32)
+            module.apply(base(method), chosen, layers), Connector(CHANNELS, 32)
         ).eval()
 
     return prepared
@@ -36,7 +57,7 @@ def prepare(tiny_folder):
 
 @pytest.fixture
 def run_steps(tokenizer, feature_store):
-    """Train a model for three steps on three short answers to visual questions."""
+    """Train a model for a few steps on three short answers to visual questions."""
     rows = [
         tokenize(
             [{"from": "human", "value": question}, {"from": "gpt", "value": "round"}],
@@ -47,15 +68,14 @@ def run_steps(tokenizer, feature_store):
     ]
     batch = collate(rows, ["a", "b", "c"], feature_store, padding="right", pad_token=2, labels=True)
 
-    def run(model):
+    def run(model, steps=3, **settings):
         return train(
             model,
-            [batch] * 3,
-            Optimisation(steps=3, batch_size=3, learning_rate=1e-2, warmup=0.0),
+            [batch] * steps,
+            Optimisation(steps=steps, batch_size=3, learning_rate=1e-2, warmup=0.0, **settings),
             what="test",
-            language_rate=1e-2,
-            connector_rate=1e-2,
-            device=torch.device("cpu"),
+            rates=Rates(1e-2, 1e-2),
+            runtime=Runtime(torch.device("cpu")),
         )
 
     return run

@@ -14,7 +14,6 @@ SIZES = {
     "vicuna-13b": (LlamaForCausalLM, LlamaConfig, 32000, 5120, 13824, 40),
 }
 LORA = {"r": 128, "lora_alpha": 256}
-PHI_LORA = {**LORA, "target_modules": ["q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"]}
 
 
 def weightless(size):
@@ -37,7 +36,7 @@ def weightless(size):
         ("full", {}, "phi-2", 2_779_683_840),
         ("full", {}, "vicuna-7b", 6_738_415_616),
         ("full", {}, "vicuna-13b", 13_015_864_320),
-        ("lora", PHI_LORA, "phi-2", 188_743_680),
+        ("lora", LORA, "phi-2", 188_743_680),
         ("lora", LORA, "vicuna-7b", 319_815_680),
         ("lora", LORA, "vicuna-13b", 500_695_040),
         ("ia3", {}, "phi-2", 491_520),

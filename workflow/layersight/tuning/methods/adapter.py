@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
@@ -48,23 +48,22 @@ def tensors(options: Options, linear: Mapping[str, tuple[int, int]], width: int)
 
 
 def apply(
-    language_model: PreTrainedModel, options: Options, layers: tuple[int, int] | None
+    language_model: PreTrainedModel, options: Options, layers: Sequence[int] | None
 ) -> PeftModel:
-    """Freeze the language model and add adapters to the blocks of `layers` = [a, b).
+    """Freeze the language model and add adapters to the blocks `layers` (None: all).
 
     Raises:
-        TrainingError: the language model has no such layers, or one is named twice.
+        TrainingError: the blocks have no such linear layers, or one is named twice.
     """
     from peft import get_peft_model
 
-    from layersight.adapters import targets
     from layersight.adapters.bottleneck import BottleneckConfig
+    from layersight.adapters.targets import INTO_MLP, OUT_OF_MLP, Targets
     from layersight.errors import TrainingError
-    from layersight.models.blocks import decoder_blocks
 
-    blocks = decoder_blocks(language_model)
-    before = targets.linears(blocks, options.before, targets.INTO_MLP, "before")
-    after = targets.linears(blocks, options.after, targets.OUT_OF_MLP, "after")
+    blocks = Targets(language_model, layers)
+    before = blocks.linears(options.before, INTO_MLP, "before")
+    after = blocks.linears(options.after, OUT_OF_MLP, "after")
     both = sorted(set(before) & set(after))
     if both:
         raise TrainingError(f"options.after: {both[0]} stands in options.before as well")
@@ -72,9 +71,8 @@ def apply(
         bottleneck=options.bottleneck,
         dropout=options.dropout,
         activation=options.activation,
-        target_modules=[*before, *after],
+        target_modules=blocks.pattern([*before, *after]),
         after_modules=after,
-        layers_to_transform=targets.chosen_layers(blocks, layers),
         task_type="CAUSAL_LM",
     )
     return get_peft_model(language_model, config)

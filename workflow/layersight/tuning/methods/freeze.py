@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from layersight.strict import Strict
@@ -24,7 +24,7 @@ def tensors(options: Options, linear: Mapping[str, tuple[int, int]], width: int)
 
 
 def apply(
-    language_model: PreTrainedModel, options: Options, layers: tuple[int, int] | None
+    language_model: PreTrainedModel, options: Options, layers: Sequence[int] | None
 ) -> PreTrainedModel:
     """Let nothing learn, whatever `layers` says: the subject is the aligned backbone, bit for bit.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from layersight.strict import Strict
@@ -15,17 +16,20 @@ class Options(Strict):
 
 
 def apply(
-    language_model: PreTrainedModel, options: Options, layers: tuple[int, int] | None
+    language_model: PreTrainedModel, options: Options, layers: Sequence[int] | None
 ) -> PreTrainedModel:
-    """Let the whole language model learn, or only the blocks of `layers` = [a, b).
+    """Let the whole language model learn, or only the blocks `layers`.
 
-    Without a range the embeddings, the final norm and the head learn as well; with one, nothing
-    outside the range does.
+    Without a choice of blocks the embeddings, the final norm and the head learn as well; with one,
+    nothing outside these blocks does.
+
+    Raises:
+        TrainingError: the language model has no such blocks.
     """
-    from layersight.models.blocks import decoder_blocks
+    from layersight.adapters.targets import Targets
 
     language_model.requires_grad_(layers is None)
     if layers is not None:
-        for block in decoder_blocks(language_model)[layers[0] : layers[1]]:
-            block.requires_grad_(True)
+        for _, module in Targets(language_model, layers).modules():
+            module.requires_grad_(True)
     return language_model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import model_validator
@@ -38,32 +38,25 @@ def tensors(options: Options, linear: Mapping[str, tuple[int, int]], width: int)
 
 
 def apply(
-    language_model: PreTrainedModel, options: Options, layers: tuple[int, int] | None
+    language_model: PreTrainedModel, options: Options, layers: Sequence[int] | None
 ) -> PeftModel:
-    """Freeze the language model and scale in the blocks of `layers` = [a, b).
+    """Freeze the language model and scale in the blocks `layers` (None: all).
 
     All vectors start as ones: the model is the same at the start.
 
     Raises:
-        TrainingError: the language model has no such layers.
+        TrainingError: the blocks have no such linear layers.
     """
     from peft import IA3Config, get_peft_model
 
-    from layersight.adapters import targets
-    from layersight.models.blocks import decoder_blocks
+    from layersight.adapters.targets import KEYS_AND_VALUES, OUT_OF_MLP, Targets
 
-    blocks = decoder_blocks(language_model)
-    scaled = targets.linears(
-        blocks, options.target_modules, targets.KEYS_AND_VALUES, "target_modules"
-    )
-    inputs = targets.linears(
-        blocks, options.feedforward_modules, targets.OUT_OF_MLP, "feedforward_modules"
-    )
-    if layers is not None:  # PEFT's IA3 knows no range of blocks
-        chosen = targets.chosen_layers(blocks, layers)
-        scaled = targets.full_names(language_model, blocks, chosen, scaled)
-        inputs = targets.full_names(language_model, blocks, chosen, inputs)
+    blocks = Targets(language_model, layers)
+    scaled = blocks.linears(options.target_modules, KEYS_AND_VALUES, "target_modules")
+    inputs = blocks.linears(options.feedforward_modules, OUT_OF_MLP, "feedforward_modules")
     config = IA3Config(
-        target_modules=[*scaled, *inputs], feedforward_modules=inputs, task_type="CAUSAL_LM"
+        target_modules=blocks.pattern([*scaled, *inputs]),
+        feedforward_modules=blocks.pattern(inputs) if inputs else [],
+        task_type="CAUSAL_LM",
     )
     return get_peft_model(language_model, config)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt
 
-from layersight.strict import Strict
+from layersight.tuning.methods import _steering
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
 
-class Options(Strict):
-    """The edit h + R (W h + b - Rᵀh) of block outputs; 2 D rank + rank parameters a block."""
+class Options(_steering.Edit):
+    """The edit h + R (W h + b - Rᵀh) of block outputs; 2 D rank + rank parameters a block.
+    That of the last block counts as the paper counts it, but no answer depends on it: no attention
+    reads image tokens behind that block.
+    """
 
     rank: PositiveInt = 1
     """Dimension of the subspace (1, 2 and 4 are the paper's base, large and huge)."""
@@ -24,7 +27,7 @@ class Options(Strict):
     variant: Literal["paper", "code"] = "paper"
     """What dropout acts on: the edit alone (`paper`), or the whole edited token, as the released
     code does (`code`)."""
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
+    dropout: _steering.Dropout | None = None
     """Probability of dropout; null means 0 for `paper` and 0.05 for `code`."""
     tokens: Literal["all", "first-last", "uniform", "ratio"] = "first-last"
     """Steered image tokens: all, the `first` and the `last` ones, `number` evenly spaced ones, or
@@ -37,57 +40,35 @@ class Options(Strict):
     """Image tokens, for `uniform`; a shorter image gives all."""
     ratio: Annotated[float, Field(gt=0.0, le=1.0)] = 0.01
     """Share of the image tokens, for `ratio`; at least one."""
-    every: PositiveInt = 1
-    """Steer every so many blocks of the range, from its first on."""
     compat_text_anchor: bool = False
     """In a conversation without an image, steer the last token before the user's own words, as the
     released code does; the paper leaves such conversations alone."""
 
-    @model_validator(mode="after")
-    def _some_tokens(self) -> Options:
-        if self.tokens == "first-last" and self.first + self.last == 0:
-            raise ValueError("first and last are both 0: no token would be steered")
-        return self
-
 
 def tensors(options: Options, linear: Mapping[str, tuple[int, int]], width: int) -> list[int]:
     """Return the sizes of the tensors that learn in a block, given its linear layers' widths."""
-    return [width * options.rank, width * options.rank, options.rank * options.bias]
+    return _steering.sizes(options, width, options.bias)
 
 
 def apply(
-    language_model: PreTrainedModel, options: Options, layers: tuple[int, int] | None
+    language_model: PreTrainedModel, options: Options, layers: Sequence[int] | None
 ) -> PeftModel:
-    """Freeze the language model and steer image tokens at the outputs of `layers` = [a, b).
+    """Freeze the language model and steer image tokens at the outputs of `layers` (None: all).
 
     Raises:
-        TrainingError: the rank is larger than the model's width.
+        TrainingError: there are no such blocks, or the rank is larger than the model's width.
     """
-    from peft import get_peft_model
-
-    from layersight.adapters import targets
-    from layersight.adapters.steering import SteeringConfig
-    from layersight.models.blocks import decoder_blocks
-
-    blocks = decoder_blocks(language_model)
-    targets.check_rank(options.rank, int(language_model.config.hidden_size))
     code = options.variant == "code"
     dropout = options.dropout if options.dropout is not None else (0.05 if code else 0.0)
-    config = SteeringConfig(
-        r=options.rank,
+    return _steering.edit(
+        language_model,
+        options,
+        layers,
         use_bias=options.bias,
         dropout=dropout,
         dropout_on="output" if code else "update",
         stream="image",
-        tokens=options.tokens,
-        first=options.first,
-        last=options.last,
         number=options.number,
         ratio=options.ratio,
         text_anchor=options.compat_text_anchor,
-        target_modules=targets.block_pattern(
-            language_model, blocks, targets.chosen_layers(blocks, layers, options.every)
-        ),
-        task_type="CAUSAL_LM",
     )
-    return get_peft_model(language_model, config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, PositiveInt
@@ -33,35 +33,32 @@ def tensors(options: Options, linear: Mapping[str, tuple[int, int]], width: int)
 
 
 def apply(
-    language_model: PreTrainedModel, options: Options, layers: tuple[int, int] | None
+    language_model: PreTrainedModel, options: Options, layers: Sequence[int] | None
 ) -> PeftModel:
-    """Freeze the language model and rotate in the blocks of `layers` = [a, b).
+    """Freeze the language model and rotate in the blocks `layers` (None: all).
 
     All rotations start as the identity: the model is the same at the start.
 
     Raises:
-        TrainingError: the language model has no such layers, or r does not divide their outputs.
+        TrainingError: the blocks have no such linear layers, or r does not divide their outputs.
     """
     from peft import get_peft_model
 
-    from layersight.adapters import targets
     from layersight.adapters.block_rotation import BlockRotationConfig
+    from layersight.adapters.targets import QUERIES_KEYS_VALUES, Targets
     from layersight.errors import TrainingError
-    from layersight.models.blocks import decoder_blocks
 
-    blocks = decoder_blocks(language_model)
-    names = targets.linears(
-        blocks, options.target_modules, targets.QUERIES_KEYS_VALUES, "target_modules"
-    )
-    for name, outputs in targets.outputs(blocks, names).items():
-        if outputs % options.r:
+    blocks = Targets(language_model, layers)
+    names = blocks.linears(options.target_modules, QUERIES_KEYS_VALUES, "target_modules")
+    for name, linear in blocks.linear_layers():
+        if name in names and linear.out_features % options.r:
             raise TrainingError(
-                f"options.r: {options.r} blocks do not divide the {outputs} outputs of {name}"
+                f"options.r: {options.r} blocks do not divide the {linear.out_features} outputs of "
+                f"{name}"
             )
     config = BlockRotationConfig(
         r=options.r,
-        target_modules=names,
-        layers_to_transform=targets.chosen_layers(blocks, layers),
+        target_modules=blocks.pattern(names),
         task_type="CAUSAL_LM",
     )
     return get_peft_model(language_model, config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
@@ -13,12 +14,14 @@ if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
     from transformers import PreTrainedModel
 
+    from layersight.adapters.targets import Targets
+
 _SET_HERE = (
     "auto_mapping", "base_model_name_or_path", "inference_mode", "layers_pattern",
     "layers_to_transform", "peft_type", "peft_version", "revision", "task_type",
 )  # fmt: skip
 """Fields that the workflow sets; blocks are chosen by the variant's `layers`."""
-_OUTSIDE = ("AdaptionPromptConfig", "PolyConfig", "ShadowConfig", "XLoraConfig")
+_OUTSIDE = ("AdaLoraConfig", "AdaptionPromptConfig", "PolyConfig", "ShadowConfig", "XLoraConfig")
 """Methods that need PEFT's own forward pass, or another training loop."""
 
 
@@ -68,48 +71,66 @@ def configuration(options: Options, **more: Any) -> PeftConfig:
 
 
 def apply(
-    language_model: PreTrainedModel, options: Options, layers: tuple[int, int] | None
+    language_model: PreTrainedModel, options: Options, layers: Sequence[int] | None
 ) -> PeftModel:
-    """Freeze the language model and let PEFT adapt the blocks of `layers` = [a, b).
+    """Freeze the language model and let PEFT adapt the blocks `layers` (None: as it says itself).
 
     Raises:
-        TrainingError: PEFT cannot apply the method to this language model or to these blocks.
+        TrainingError: PEFT cannot apply the method to this language model or to these blocks, a
+            target module is in none of them, nothing learns, or something outside of them does.
     """
     from peft import get_peft_model
 
+    from layersight.adapters.targets import Targets
     from layersight.errors import TrainingError
 
+    what = f"options of the method peft: {options.config}"
+    blocks = Targets(language_model, layers)
     try:
-        config = configuration(options, **_for_layers(language_model, options, layers))
-        return get_peft_model(language_model, config)
+        config = configuration(options, **_targets(language_model, blocks, options, layers is None))
+        tuned = get_peft_model(language_model, config)
     except (ValueError, TypeError, KeyError, NotImplementedError) as error:
-        raise TrainingError(f"options of the method peft: {options.config}: {error}") from None
+        raise TrainingError(f"{what}: {error}") from None
+    learning = [name for name, p in tuned.named_parameters() if p.requires_grad]
+    if not learning:
+        raise TrainingError(f"{what}: no parameter learns")
+    inside = [f".{blocks.root}.{layer}." for layer in blocks.layers]
+    for name in learning:
+        if layers is not None and not any(part in name for part in inside):
+            raise TrainingError(
+                f"{what}: {name} would learn, which is outside the variant's layers; leave out the "
+                "argument that makes it, or the layers"
+            )
+    return tuned
 
 
-def _for_layers(
-    language_model: PreTrainedModel, options: Options, layers: tuple[int, int] | None
+def _targets(
+    language_model: PreTrainedModel, blocks: Targets, options: Options, everywhere: bool
 ) -> dict[str, Any]:
-    """Return the arguments that restrict a configuration to a range of blocks."""
-    from layersight.adapters import targets
-    from layersight.models.blocks import decoder_blocks
-
-    if layers is None:
-        return {}
-    chosen = targets.chosen_layers(decoder_blocks(language_model), layers)
-    if "layers_to_transform" in {f.name for f in dataclasses.fields(_classes()[options.config])}:
-        return {"layers_to_transform": chosen}
+    """Return the arguments that restrict a configuration to some blocks."""
     names = options.arguments.get("target_modules")
-    if not isinstance(names, list):
-        raise ValueError(
-            "it chooses no blocks by itself: list target_modules among the arguments, or give the "
-            "variant no layers"
-        )
-    blocks = decoder_blocks(language_model)
-    return {
-        "target_modules": targets.full_names(
-            language_model, blocks, chosen, targets.linears(blocks, names, (), "arguments")
-        )
-    }
+    if isinstance(names, list):
+        inside = language_model.named_modules() if everywhere else blocks.modules()
+        known = [f".{name}" for name, _ in inside]
+        for name in names:
+            if not any(one.endswith(f".{name}") for one in known):
+                raise ValueError(
+                    f"target_modules: {name} is no module of {blocks}; their linear layers are "
+                    f"{', '.join(blocks.linear_names())}"
+                )
+    if everywhere:
+        return {}
+    if names == "all-linear":
+        names = blocks.linear_names()
+    if isinstance(names, list):
+        return {"target_modules": blocks.pattern(names)}
+    known_fields = {field.name for field in dataclasses.fields(_classes()[options.config])}
+    if names is None and "layers_to_transform" in known_fields:
+        return {"layers_to_transform": blocks.layers}
+    raise ValueError(
+        "it chooses no blocks by itself: list target_modules among the arguments, or give the "
+        "variant no layers"
+    )
 
 
 def _classes() -> dict[str, type[PeftConfig]]:

@@ -1,0 +1,1 @@
+"""How a model divides its attention between the image and the text."""
