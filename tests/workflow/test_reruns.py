@@ -148,6 +148,43 @@ EDITS = [
     Edit("the title", STUDY | REPORT, ("title=Another",), because="title: Smoke test"),
     Edit("the quota", STUDY, ("quota={disk_gb: 5}",)),
     Edit("how often a checkpoint is kept", STUDY, ("compute={checkpoint_seconds: 7}",)),
+    Edit("whether TensorBoard is written", STUDY, ("compute={tensorboard: true}",)),
+    Edit(
+        "the devices of training",
+        STUDY | jobs("align") | AFTER_ALIGN,
+        ("compute={devices: 2}",),
+        because="compute.devices: 1 -> 2",
+    ),
+    Edit(
+        "what shares the devices",
+        STUDY | jobs("align") | AFTER_ALIGN,
+        ("compute={parallel: fsdp}",),
+    ),
+    Edit(
+        "the parts of a batch of stage 2",
+        STUDY | TRAINED | AFTER_TUNING,
+        ("tuning={accumulate: 2}",),
+        because="tuning.accumulate: 1 -> 2",
+    ),
+    Edit(
+        "what learns of one variant's vision encoder",
+        STUDY | of_one("full/seed-0"),
+        ("variants={full: {train_vision: 1}}",),
+        because="variants.full.train_vision: none -> 1",
+    ),
+    Edit(
+        "the conversation template",
+        STUDY
+        | jobs("align", "capture_activations base", "score_items base", "intrinsic_dimension base")
+        | AFTER_ALIGN,
+        ("backbone={template: v1}",),
+        because="backbone.template: chat -> v1",
+    ),
+    Edit(
+        "whether attention is measured",
+        STUDY | jobs("attention *", "attention_tables") | SHOWN,
+        ("attention={items: 4}",),
+    ),
     Edit("where assets are cached", STUDY, ("assets={cache: /tmp/elsewhere}",)),
     Edit(
         "the number of neighbours",

@@ -14,6 +14,7 @@ CONCEPTS = "data/concepts.parquet"
 IMAGES = "data/images.parquet"
 ALIGN = "data/align.parquet"
 INSTRUCT = "data/instruct.parquet"
+IMPORTED = "data/{stage}_from_elsewhere.parquet"
 PROBE = "data/probes/{probe}.parquet"
 BENCHMARK = "data/benchmarks/{benchmark}.parquet"
 

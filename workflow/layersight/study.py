@@ -192,11 +192,26 @@ class Backbone(Strict):
         return value
 
 
+class Conversations(Strict):
+    """Training conversations from elsewhere, with their pictures in a folder."""
+
+    source: Literal["llava", "parquet"]
+    """`llava`: LLaVA's JSON, a list of `{id, image, conversations}`. `parquet`: a table, or a
+    folder of its parts, with the columns of `data/instruct.parquet`."""
+    file: str
+    """The JSON file; the table, or the folder of its parts."""
+    pictures: str
+    """Folder of the pictures; `image` or `image_id` is a path in it. They pass through the vision
+    encoder as training reads them."""
+
+
 class Optimisation(Strict):
     """How long and how fast a stage learns. AdamW with warm-up and cosine decay."""
 
     steps: PositiveInt
     """Optimiser steps."""
+    data: Conversations | None = None
+    """Conversations from elsewhere, however many; null trains on those that the study makes."""
     batch_size: PositiveInt
     """Conversations per step."""
     learning_rate: Rate

@@ -51,6 +51,7 @@ TRAINED_ON = [
     "compute.parallel",
 ]
 MEASURED_ON = ["compute.measuring_threads", "compute.device", "compute.precision"]
+PICTURES = ["backbone.vision_encoder", "backbone.image_shape", "concepts.image_size"]
 READ_BY_CONVERSATIONS = ["backbone.system_prompt", "backbone.template"]
 READ_BY_ACTIVATIONS = [
     "seed",
@@ -198,17 +199,12 @@ def read_by_tuning(variant):
     tuning = [
         f"tuning.{key}" for key in type(STUDY.tuning).model_fields if key not in hidden
     ]
-    pictures = [
-        "backbone.vision_encoder",
-        "backbone.image_shape",
-        "concepts.image_size",
-    ]
     return [
         "seed",
         *READ_BY_CONVERSATIONS,
         *tuning,
         f"variants.{variant}",
-        *(pictures if own.train_vision != "none" else []),
+        *(PICTURES if own.train_vision != "none" or STUDY.tuning.data else []),
         *TRAINED_ON,
     ]
 
@@ -220,8 +216,19 @@ def pictures_to_learn(variant):
 
 
 def encoder_to_learn(variant):
-    """What the vision encoder's weights come from, where a variant's encoder learns."""
-    return vision_weights() if STUDY.variants[variant].train_vision != "none" else []
+    """What the vision encoder's weights come from, where stage 2 runs it."""
+    learns = STUDY.variants[variant].train_vision != "none"
+    return vision_weights() if learns or STUDY.tuning.data else []
+
+
+def conversations_of(stage):
+    """Conversations that a stage trains on."""
+    data = getattr(STUDY, stage).data
+    if data is None:
+        return results({"align": artefacts.ALIGN, "tuning": artefacts.INSTRUCT}[stage])
+    if data.source == "parquet":
+        return data.file
+    return results(artefacts.IMPORTED).format(stage=stage)
 
 
 def training_threads():
@@ -312,15 +319,15 @@ def asked(rule, **fixed):
         disk_mb=lambda wildcards: max(
             1, round(predicted(rule, wildcards, fixed).disk_mb)
         ),
-        gpu=devices(rule),
+        gpu=gpus(rule),
     )
 
 
-def devices(rule):
-    """GPUs that a job of a rule asks for, where it has any."""
-    if rule in ("align", "tune"):
+def gpus(step):
+    """GPUs that a job asks for, where there are any."""
+    if step in ("align", "tune"):
         return STUDY.compute.devices
-    return 1 if rule in cost.ON_GPU else 0
+    return 1 if step in cost.ON_GPU else 0
 
 
 def priced(job, remote):
@@ -330,7 +337,7 @@ def priced(job, remote):
     price = predicted(
         name, job.wildcards_dict, fixed | ({"on_gpu": True} if remote else {})
     )
-    return name, price, job.threads, devices(name), remote
+    return name, price, job.threads, gpus(name), remote
 
 
 def on_cluster(snakemake_workflow):

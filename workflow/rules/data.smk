@@ -67,6 +67,58 @@ rule make_images:
         "../scripts/make_images.py"
 
 
+if STUDY.align.data is not None and STUDY.align.data.source == "llava":
+
+    rule import_align:
+        """Turn the captions of stage 1, from elsewhere, into a table."""
+        input:
+            STUDY.align.data.file,
+        output:
+            results(artefacts.IMPORTED).format(stage="align"),
+        log:
+            log_of("import_align"),
+        benchmark:
+            timing_of("import_align")
+        priority: FIRST
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            **asked("import_align"),
+        params:
+            **told("import_conversations.py", pictures=STUDY.align.data.pictures),
+        message:
+            "Reading the conversations in {input}"
+        script:
+            "../scripts/import_conversations.py"
+
+
+if STUDY.tuning.data is not None and STUDY.tuning.data.source == "llava":
+
+    rule import_instruct:
+        """Turn the conversations of stage 2, from elsewhere, into a table."""
+        input:
+            STUDY.tuning.data.file,
+        output:
+            results(artefacts.IMPORTED).format(stage="tuning"),
+        log:
+            log_of("import_instruct"),
+        benchmark:
+            timing_of("import_instruct")
+        priority: FIRST
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            **asked("import_instruct"),
+        params:
+            **told("import_conversations.py", pictures=STUDY.tuning.data.pictures),
+        message:
+            "Reading the conversations in {input}"
+        script:
+            "../scripts/import_conversations.py"
+
+
 rule make_align:
     """Write the conversations of stage 1: pictures and their captions."""
     input:

@@ -5,8 +5,10 @@ rule align:
     """Stage 1, feature alignment: only the connector learns."""
     input:
         language_model=language_model(),
-        conversations=results(artefacts.ALIGN),
+        conversations=conversations_of("align"),
         features=results(artefacts.FEATURES),
+        # Read where the pictures are from elsewhere.
+        package=vision_weights() if STUDY.align.data else [],
     output:
         directory(results(artefacts.ALIGNED)),
     log:
@@ -26,6 +28,7 @@ rule align:
             "backbone.connector",
             *READ_BY_CONVERSATIONS,
             "align",
+            *(PICTURES if STUDY.align.data else []),
             *TRAINED_ON,
             shared=True,
             checkpoint_seconds=STUDY.compute.checkpoint_seconds,
@@ -42,7 +45,7 @@ rule tune:
     input:
         language_model=language_model(),
         aligned=results(artefacts.ALIGNED),
-        conversations=results(artefacts.INSTRUCT),
+        conversations=conversations_of("tuning"),
         features=results(artefacts.FEATURES),
         # Read where the vision encoder learns.
         images=lambda wildcards: pictures_to_learn(wildcards.variant),

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
-from running import job, live, tensorboard, work
+from running import first, job, live, tensorboard, work
 
-with job(snakemake):
+with job(snakemake) as study:
+    from layersight.models.stages import vision_weights
     from layersight.tuning.launch import launch
     from layersight.tuning.stages import align
 
+    marker = first(snakemake.input.package)
     launch(
         align,
         snakemake.params.study,
@@ -15,6 +17,7 @@ with job(snakemake):
         conversations=Path(snakemake.input.conversations),
         features=Path(snakemake.input.features),
         out=Path(snakemake.output[0]),
+        vision_weights=vision_weights(study, marker.parent) if marker else None,
         work=work(),
         checkpoint_seconds=snakemake.params.checkpoint_seconds,
         live=live(snakemake),

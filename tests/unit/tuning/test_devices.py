@@ -73,8 +73,23 @@ def tensors(folder):
     }
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-@pytest.mark.parametrize("what", ["full", "full-1-3", "lora", "mores"])
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    ("what", "parallel"),
+    [
+        ("full", "ddp"),
+        ("lora", "fsdp"),
+        slow("full", "fsdp"),
+        slow("full-1-3", "ddp"),
+        slow("full-1-3", "fsdp"),
+        slow("lora", "ddp"),
+        slow("mores", "ddp"),
+        slow("mores", "fsdp"),
+    ],
+)
 def test_two_processes_learn_as_one_does_with_the_same_batch(inputs, tmp_path, parallel, what):
     one = start(inputs, what, tmp_path / "one")
     two = start(inputs, what, tmp_path / "two", devices=2, parallel=parallel)
@@ -105,7 +120,7 @@ def test_blocks_computed_again_give_the_same_steps(inputs, tmp_path):
     assert again.losses == pytest.approx(kept.losses, abs=1e-6)
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("parallel", [slow("ddp"), "fsdp"])
 def test_two_processes_told_to_end_go_on_where_they_were(inputs, tmp_path, parallel):
     undisturbed = start(inputs, "lora", tmp_path / "all", devices=2, parallel=parallel)
     work = tmp_path / "work"

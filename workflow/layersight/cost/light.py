@@ -15,6 +15,9 @@ _PAIRS = (("image_mean", "text_mean"), ("last",), ("last",))
 """Streams that the comparisons of images and words need."""
 
 
+_UNKNOWN_CONVERSATIONS = 1_000_000
+
+
 def fetch_package(study: Study, package: str) -> Cost:
     """Download, check and unpack one package.
 
@@ -151,6 +154,12 @@ def recovery_table(study: Study) -> Cost:
 def training_table(study: Study) -> Cost:
     """The training logs of all subjects."""
     return _table(study.align.steps + len(study.tuned_subjects) * study.tuning.steps)
+
+
+def import_conversations(study: Study) -> Cost:
+    """Conversations from elsewhere; how many they are is not known before they are read."""
+    # They are read as a stream: memory does not grow with them.
+    return Cost(_UNKNOWN_CONVERSATIONS * 1e-4, 2 * of.TABLE_MB, _UNKNOWN_CONVERSATIONS * 3e-4)
 
 
 def attention_tables(study: Study) -> Cost:

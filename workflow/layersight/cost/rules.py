@@ -19,6 +19,8 @@ STAGES: dict[str, dict[str, Callable[..., Cost]]] = {
         "make_images": light.make_images,
         "make_align": light.make_align,
         "make_instruct": light.make_instruct,
+        "import_align": light.import_conversations,
+        "import_instruct": light.import_conversations,
         "make_probes": light.make_probes,
         "make_benchmarks": light.make_benchmarks,
         "features": steps.features,

@@ -8,11 +8,44 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from layersight.data.images import encoder_ready
+from layersight.data.llava_json import PictureFolder
 from layersight.data.schemas import IMAGES
 from layersight.errors import DataError
-from layersight.models.stages import encoder_pixels
+from layersight.models.stages import MEAN_COLOUR, encoder_pixels
 from layersight.storage.tables import read_table
 from layersight.study import Study
+
+
+class FolderPixels:
+    """Pictures in a folder, decoded and brought into the encoder's shape when a batch asks.
+
+    Args:
+        study: `concepts.image_size`, `backbone.image_shape` and the encoder's grid are read.
+        folder: the folder.
+
+    Raises:
+        DataError: no such folder.
+    """
+
+    def __init__(self, study: Study, folder: Path) -> None:
+        self.tokens = study.backbone.vision_encoder.grid**2
+        """Image tokens of one picture."""
+        self._size = study.concepts.image_size
+        self._shape = study.backbone.image_shape
+        self._folder = PictureFolder(folder)
+
+    def take(self, image_ids: Sequence[str]) -> torch.Tensor:
+        """Return pictures as the encoder reads them, `(len(image_ids), side, side, 3)` uint8.
+
+        Raises:
+            DataError: a picture is missing or damaged.
+        """
+        ready = [
+            encoder_ready(self._folder.open(image), self._size, self._shape, MEAN_COLOUR)
+            for image in image_ids
+        ]
+        return torch.from_numpy(np.stack([np.asarray(picture) for picture in ready]))
 
 
 class PixelStore:

@@ -23,7 +23,7 @@ from layersight.storage.tables import read_columns, read_table
 from layersight.study import PackagedVisionEncoder, RandomLanguageModel, Study
 
 _BATCH = 32
-_MEAN_COLOUR = (127, 127, 127)
+MEAN_COLOUR = (127, 127, 127)
 """What `layersight.models.vision.prepare_pixels` turns into zeros."""
 
 
@@ -135,7 +135,7 @@ def encoder_pixels(images: Path, row: dict[str, Any], study: Study) -> np.ndarra
         raise DataError(f"{where}: {error}") from None
     width, height = picture.size
     if width != height:
-        picture = encoder_ready(picture, size, study.backbone.image_shape, _MEAN_COLOUR)
+        picture = encoder_ready(picture, size, study.backbone.image_shape, MEAN_COLOUR)
     elif width != size:
         raise DataError(
             f"{where}: has {width} × {height} pixels, but concepts.image_size is {size}: expected "

@@ -252,7 +252,12 @@ class TrainingBatches:
         chosen = split(order, lengths, parts)[index]
         found = self._rows_of(step, chosen)
         rows = [tokens for tokens, _ in found]
-        images = [image for _, image in found]
+        batch = self._collated(rows, [image for _, image in found])
+        if batch.features is not None and batch.features.dtype == torch.uint8:
+            batch.pixels, batch.features = batch.features, None
+        return batch
+
+    def _collated(self, rows: Sequence[Tokens], images: Sequence[str | None]) -> Batch:
         if self._capacity is None:
             return collate(
                 rows,

@@ -21,15 +21,16 @@ from layersight.models.connectors import Connector
 from layersight.models.deltas import load_connector, save_connector, save_delta, save_vision
 from layersight.models.device import limit_threads, torch_device, torch_dtype
 from layersight.models.language import load_language_model
-from layersight.models.pixels import PixelStore
+from layersight.models.pixels import FolderPixels, PixelStore
 from layersight.models.quantised import load_base, note_quantisation
 from layersight.models.subject_vision import load_tower, subject_features
+from layersight.models.vision_tower import VisionTower
 from layersight.models.vlm import VisionLanguageModel
 from layersight.seeds import derive_seed
 from layersight.storage.atomic import atomic_folder
 from layersight.storage.manifest import Stopwatch, write_manifest
 from layersight.storage.tables import write_table
-from layersight.study import Optimisation, Study
+from layersight.study import Conversations, Optimisation, Study
 from layersight.tuning import methods
 from layersight.tuning.batching import TrainingBatches, batch_order
 from layersight.tuning.checkpoint import Checkpoints
@@ -47,6 +48,7 @@ def align(
     conversations: Path,
     features: Path,
     out: Path,
+    vision_weights: Path | None = None,
     work: Path | None = None,
     checkpoint_seconds: float = 300.0,
     live: Path | None = None,
@@ -61,6 +63,8 @@ def align(
         features: image features.
         out: folder for `connector.safetensors`, `training.parquet`, `speed.parquet` and
             `manifest.json`.
+        vision_weights: packaged weights of the vision encoder, which runs if the conversations are
+            from elsewhere; None for random ones (tests).
         work: folder for checkpoints, from which the same call goes on; None keeps none.
         checkpoint_seconds: time between two checkpoints; 0 keeps one after every step.
         live: Parquet file that holds the training log as it grows; None writes none.
@@ -76,15 +80,19 @@ def align(
     run = _Run(study, "aligned", study.align, seed, places)
     base, tokenizer = load_language_model(language_model, dtype=torch_dtype(study))
     base.requires_grad_(False)
-    store = FeatureStore.load(features)
-    rows = run.rows(conversations, tokenizer, store.tokens)
-    connector = Connector(store.channels, base.config.hidden_size)
-    seen = sorted({image for image in rows.images if image is not None})
-    connector.set_statistics(*store.moments(seen))
+    own = FeatureStore.load(features)
+    tower, store = _elsewhere(study, study.align.data, vision_weights)
+    rows = run.rows(conversations, tokenizer, own.tokens)
+    connector = Connector(own.channels, base.config.hidden_size)
+    if tower is None:
+        seen = sorted({image for image in rows.images if image is not None})
+        connector.set_statistics(*own.moments(seen))
+    else:
+        connector.fit_statistics(_first_features(tower, store, rows, run.device))
     run(
-        VisionLanguageModel(base, connector),
+        VisionLanguageModel(base, connector, tower),
         rows,
-        store,
+        store or own,
         tokenizer,
         Rates(study.align.learning_rate, study.align.learning_rate),
         order_seed=seed,
@@ -152,20 +160,20 @@ def tune(
     if trains is None:
         trains = getattr(method, "TRAINS_CONNECTOR", True)
     connector.requires_grad_(trains)
-    store: ImageInputs = FeatureStore.load(features)
-    tower = None
+    tower, store = _elsewhere(study, study.tuning.data, vision_weights)
     if settings.train_vision != "none":
         if images is None:
             raise ValueError("training the vision encoder needs the pictures")
-        tower = load_tower(study, vision_weights)
+        tower = tower or load_tower(study, vision_weights)
         tower.learn(settings.train_vision)
-        store = PixelStore(study, images)
+        store = store or PixelStore(study, images)
+    store = store or FeatureStore.load(features)
     rows = run.rows(conversations, tokenizer, store.tokens)
     rate = settings.learning_rate or study.tuning.learning_rate
     rates = Rates(
         language_model=rate,
         connector=settings.connector_learning_rate or study.tuning.connector_learning_rate or rate,
-        vision=0.0 if tower is None else settings.vision_learning_rate or rate,
+        vision=0.0 if settings.train_vision == "none" else settings.vision_learning_rate or rate,
     )
     run(
         VisionLanguageModel(tuned, connector, tower),
@@ -180,6 +188,36 @@ def tune(
     )
 
 
+def _elsewhere(
+    study: Study, data: Conversations | None, weights: Path | None
+) -> tuple[VisionTower | None, ImageInputs | None]:
+    """Return the frozen vision encoder and the pictures of conversations from elsewhere."""
+    if data is None:
+        return None, None
+    return load_tower(study, weights), FolderPixels(study, Path(data.pictures))
+
+
+@torch.inference_mode()
+def _first_features(
+    tower: VisionTower, store: ImageInputs | None, rows: ConversationTable, device: torch.device
+) -> torch.Tensor:
+    """Return features of the first pictures, enough for the statistics of every channel."""
+    if store is None:
+        raise ValueError("conversations from elsewhere have pictures of their own")
+    seen: dict[str, None] = {}
+    for image in rows.images:
+        if image is not None:
+            seen[image] = None
+        if len(seen) == _STATISTICS:
+            break
+    if not seen:
+        raise DataError(f"{rows.path}: has no picture; stage 1 aligns pictures with their captions")
+    tower.to(device)
+    names = list(seen)
+    parts = [names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE)]
+    return torch.cat([tower(store.take(part).to(device)).cpu() for part in parts])
+
+
 def _complete(
     study: Study, variant: str, images: Path | None, weights: Path | None, folder: Path
 ) -> None:
@@ -187,6 +225,11 @@ def _complete(
     note_quantisation(study, variant, folder)
     if images is not None:
         subject_features(study, folder, images=images, weights=weights)
+
+
+_STATISTICS = 512
+"""Pictures from elsewhere that the connector's statistics are taken from."""
+_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -223,6 +266,11 @@ class _Run:
         limit_threads(study.compute.training_threads)
         torch.manual_seed(seed)
 
+    @property
+    def device(self) -> torch.device:
+        """Device of this process."""
+        return self._runtime.device
+
     def rows(
         self, conversations: Path, tokenizer: PreTrainedTokenizerBase, image_tokens: int
     ) -> ConversationTable:
@@ -241,7 +289,13 @@ class _Run:
             work=work,
         )
         needed = self._optimisation.steps * self._optimisation.batch_size
-        if len(rows) != needed:
+        if self._optimisation.data is not None:
+            if len(rows) < self._optimisation.batch_size:
+                raise DataError(
+                    f"{conversations}: has {len(rows)} rows, less than a batch of "
+                    f"{self._optimisation.batch_size}"
+                )
+        elif len(rows) != needed:
             raise DataError(
                 f"{conversations}: has {len(rows)} rows, {self._subject} needs {needed}"
             )
@@ -263,13 +317,18 @@ class _Run:
         """Train, and write the result."""
         optimisation, runtime = self._optimisation, self._runtime
         lengths = rows.lengths()
-        order = batch_order(
-            lengths,
-            optimisation.batch_size,
-            order_seed,
-            group_by=optimisation.group_by,
-            pictured=rows.pictured(),
-        )
+        order: list[list[int]] = []
+        while len(order) < optimisation.steps:
+            # One epoch after the other, each in an order of its own.
+            epoch = batch_order(
+                lengths,
+                optimisation.batch_size,
+                order_seed + len(order),
+                group_by=optimisation.group_by,
+                pictured=rows.pictured(),
+            )
+            order += [rows for rows in epoch if len(rows) == optimisation.batch_size]
+        order = order[: optimisation.steps]
         learning = {
             "trainable_language_model": _learning(model.language_model),
             "trainable_connector": _learning(model.connector),
