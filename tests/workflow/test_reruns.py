@@ -175,7 +175,7 @@ EDITS = [
     Edit(
         "the conversation template",
         STUDY
-        | jobs("align", "capture_activations base", "score_items base", "intrinsic_dimension base")
+        | jobs("align", "capture_base_activations", "score_base_items", "intrinsic_dimension base")
         | AFTER_ALIGN,
         ("backbone={template: v1}",),
         because="backbone.template: chat -> v1",
@@ -451,9 +451,9 @@ EDITS = [
     Edit(
         "the trainer",
         jobs("align") | AFTER_ALIGN,
-        file=LIBRARY / "tuning/trainer.py",
-        old="fused=True",
-        new="fused=True, eps=1e-7",
+        file=LIBRARY / "tuning/runtime.py",
+        old="fused=not self.sharded",
+        new="fused=not self.sharded, eps=1e-7",
     ),
     Edit(
         "what reads activations",

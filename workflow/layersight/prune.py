@@ -58,6 +58,9 @@ def unnamed(root: Path, named: set[Path]) -> list[Path]:
     jobs = {path.relative_to(logs).with_suffix("") for path in named if path.is_relative_to(logs)}
     known = {path for path in named if path.is_relative_to(root)}
     known |= {root / artefacts.TIMINGS / job.with_suffix(".tsv") for job in jobs}
+    # Training shows its steps beside its log, and in a folder of that name for TensorBoard.
+    known |= {logs / job.with_suffix(".parquet") for job in jobs}
+    known |= {logs / job for job in jobs}
     known |= {
         root / attempt.KEPT / path.relative_to(root) for path in named if path.is_relative_to(root)
     }
