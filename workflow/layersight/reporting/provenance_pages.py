@@ -12,7 +12,8 @@ from layersight.reporting.gaps import mark
 from layersight.reporting.lineup import Lineup
 from layersight.reporting.pages import Page
 from layersight.storage.manifest import read_manifest
-from layersight.study import PackagedLanguageModel, PackagedVisionEncoder, Study
+from layersight.study import PackagedLanguageModel, PackagedVisionEncoder, Study, Variant
+from layersight.tuning import methods
 
 
 def language_model_note(study: Study) -> str:
@@ -45,7 +46,8 @@ def models(study: Study, manifests: Mapping[str, Path], lineup: Lineup) -> Page:
         ["blocks L", str(study.backbone.language_model.layers), "–"],
         [
             "vision encoder",
-            f"{vision_encoder_note(study)} {grid} × {grid} image tokens, frozen.",
+            f"{vision_encoder_note(study)} {grid} × {grid} image tokens, frozen unless a variant "
+            "says so.",
             "–",
         ],
         ["connector", study.backbone.connector.kind, "–"],
@@ -62,7 +64,7 @@ def models(study: Study, manifests: Mapping[str, Path], lineup: Lineup) -> Page:
         what = (
             f"{variant.method}, {blocks}, learning rate "
             f"{variant.learning_rate or study.tuning.learning_rate:g}, "
-            f"{study.tuning.steps} steps of {study.tuning.batch_size}"
+            f"{study.tuning.steps} steps of {study.tuning.batch_size}{_besides(variant)}"
         )
         gap = mark(lineup, name)
         rows.append(
@@ -73,6 +75,20 @@ def models(study: Study, manifests: Mapping[str, Path], lineup: Lineup) -> Page:
             ]
         )
     return Page("models", "What is measured.", ["part", "what it is", "trained parameters"], rows)
+
+
+def _besides(variant: Variant) -> str:
+    """Say what a variant trains, leaves or changes besides its method's own parameters."""
+    said = ""
+    if hasattr(methods.method(variant.method), "quantization"):
+        said += "; its base is quantised, so it differs from `base` by that as well"
+    if variant.train_connector is False:
+        said += "; the connector stays still"
+    if variant.train_vision == "all":
+        said += "; the vision encoder learns"
+    elif variant.train_vision != "none":
+        said += f"; the last {variant.train_vision} blocks of the vision encoder learn"
+    return said
 
 
 def trained_parameters(subjects: Sequence[str], manifests: Mapping[str, Path]) -> str:
@@ -90,6 +106,7 @@ def trained_parameters(subjects: Sequence[str], manifests: Mapping[str, Path]) -
             for key, part in (
                 ("trainable_language_model", "language model"),
                 ("trainable_connector", "connector"),
+                ("trainable_vision", "vision encoder"),
             )
             if record.get(key)
         ]

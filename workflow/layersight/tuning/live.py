@@ -14,7 +14,7 @@ import torch
 
 from layersight.errors import TrainingError
 from layersight.storage.tables import write_table
-from layersight.tuning.log import TRAINING
+from layersight.tuning.log import LIVE, SPEED
 
 
 @dataclass(frozen=True)
@@ -92,14 +92,23 @@ class Live:
                 self._board.add_scalar(name, value, record.step)
         if self._path is not None and now - self._written >= self._seconds:
             self._written = now
-            write_table(self._path, rows(self._subject, records), TRAINING)
+            self._write(self._path, records)
 
     def close(self, records: Sequence[Record]) -> None:
         """Write what is left."""
         if self._board is not None:
             self._board.close()
         if self._path is not None:
-            write_table(self._path, rows(self._subject, records), TRAINING)
+            self._write(self._path, records)
+
+    def _write(self, path: Path, records: Sequence[Record]) -> None:
+        times = {row["step"]: row for row in self.times}
+        unknown = dict.fromkeys(SPEED.names)
+        shown = [
+            {**unknown, **times.get(int(str(row["step"])), {}), **row}
+            for row in rows(self._subject, records)
+        ]
+        write_table(path, shown, LIVE)
 
 
 def rows(subject: str, records: Sequence[Record]) -> list[Mapping[str, object]]:

@@ -29,3 +29,6 @@ SPEED = pa.schema(
 )
 """What is measured differs between two runs of the same bytes: a file beside the log."""
 TIMES = "speed.parquet"
+
+LIVE = pa.schema([*TRAINING, *(field for field in SPEED if field.name not in TRAINING.names)])
+"""Both, as training goes; what a step took is null if an earlier job took it."""

@@ -36,7 +36,8 @@ VARIANTS = {
         "method": "peft",
         "options": {"config": "VeraConfig", "arguments": {"r": 4, "target_modules": ["q_proj"]}},
     },
-    "reft": {"method": "reft", "options": {"rank": 2}},
+    "reft": {"method": "reft", "layers": [[0, 1], [2, 4]], "options": {"rank": 2}},
+    "qlora": {"method": "qlora", "options": {"r": 2, "lora_alpha": 4}},
 }
 
 
@@ -67,6 +68,8 @@ def stage_two(smoke, tiny_folder, feature_store, tmp_path):
 def test_stage_two_killed_after_a_step_ends_in_the_same_bytes_and_loads_as_a_subject(
     stage_two, tiny_folder, batch, tmp_path, monkeypatch, variant
 ):
+    if variant == "qlora":
+        pytest.importorskip("bitsandbytes")
     stage_two(variant, tmp_path / "undisturbed")
     steps = Counter(VisionLanguageModel.loss)
     monkeypatch.setattr(VisionLanguageModel, "loss", steps)
