@@ -22,7 +22,7 @@ from layersight.data.images import (
 )
 from layersight.data.schemas import IMAGES
 from layersight.errors import DataError
-from layersight.models.stages import _MEAN_COLOUR, compute_features
+from layersight.models.stages import MEAN_COLOUR, compute_features
 from layersight.models.vision import prepare_pixels
 from layersight.storage.tables import write_table
 from layersight.study import Study
@@ -147,7 +147,7 @@ def test_the_mean_of_clips_processor_is_the_colour_that_llava_pads_with() -> Non
 
 
 def test_padding_is_zero_to_the_packaged_encoder() -> None:
-    padding = encoder_ready(Image.new("RGB", (8, 2)), 8, "pad", _MEAN_COLOUR)
+    padding = encoder_ready(Image.new("RGB", (8, 2)), 8, "pad", MEAN_COLOUR)
     assert (prepare_pixels(np.array(padding)[None])[:, :, :3] == 0).all()
 
 
@@ -156,7 +156,7 @@ def test_features_of_a_wide_picture_are_those_of_its_square(smoke: Study, tmp_pa
     found = {}
     for shape in ("square", "pad"):
         backbone = smoke.backbone.model_copy(update={"image_shape": shape})
-        by_hand = encoder_ready(wide, 64, shape, _MEAN_COLOUR)
+        by_hand = encoder_ready(wide, 64, shape, MEAN_COLOUR)
         rows = [
             {"image_id": name, "concept": "x", "style": "y",
              "image": {"bytes": encode(image), "path": None}}

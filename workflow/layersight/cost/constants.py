@@ -117,3 +117,5 @@ RESOLVE_MB = 60.0
 """A job that only writes the resolved study."""
 HEAD_WIDTH = 64
 """Width of an attention head, where a study does not know it: most families have 64 to 128."""
+ADAPTER_PASSES = 1.5
+"""Time that adapters at every linear layer add, in operations a weight of the model and token."""

@@ -35,7 +35,7 @@ def fetch_package(study: Study, package: str) -> Cost:
 def convert_language_model(study: Study) -> Cost:
     """De-quantise, and copy the weights into a clean model, float32."""
     weights = sizes.parameters(study) * 4
-    seconds = of.START_SECONDS + weights / 1.4e7
+    seconds = of.START_SECONDS + weights / 2.2e7
     disk = weights + of.TOKENIZER_BYTES
     return Cost(seconds, of.LOAD_MB + 2 * weights / _MB, disk / _MB)
 

@@ -56,8 +56,8 @@ def attention(frame: pd.DataFrame, lineup: Lineup) -> Figure:
         _plain_ticks(ax, "y")
     panels[0][1].set_ylabel("LMAR: attention to\nan image token / a text token")
     panels[0][1].annotate(
-        "balance", (1.0, 1.0), xycoords=("axes fraction", "data"), xytext=(0, 2),
-        textcoords="offset points", ha="right", color="#555555", fontsize=7,
+        "balance", (0.0, 1.0), xycoords=("axes fraction", "data"), xytext=(2, 2),
+        textcoords="offset points", ha="left", color="#555555", fontsize=7,
     )  # fmt: skip
     panels[1][1].set_ylabel("image / text")
     legend_above(figure, subject_handles(lineup.present(over_seeds(frame, [])), lineup))
