@@ -198,8 +198,8 @@ def _training(
     each, batch = sizes.number_bytes(study), settings.batch_size
     tokens = settings.steps * batch * sizes.sequence(study, of.TEXT_TOKENS)
     labels = settings.steps * batch * of.ANSWER_TOKENS[stage] / 2
-    # Two operations a weight and token forward, two back through it, two for its gradient; beside
-    # that what adapters compute, most with two tensors at each of the seven linear layers of a block.
+    # Two operations a weight and token forward, two back through it, two for its gradient; and
+    # what adapters compute, at most two tensors at each of the seven linear layers of a block.
     beside = of.ADAPTER_PASSES * min(1.0, learns.tensors / (14 * shape.layers))
     passes = 4.0 + (beside if learns.adapter else 2.0 * learns.share)
     work = passes * (tokens * shape.layers * shape.block + labels * shape.embeddings)
