@@ -79,3 +79,17 @@ def batch(tokenizer, feature_store: FeatureStore):
         for question in QUESTIONS
     ]
     return collate(rows, ["a", "b", "c"], feature_store, padding="left", pad_token=2)
+
+
+@pytest.fixture(scope="session")
+def answered(tokenizer, feature_store: FeatureStore):
+    """The same questions with a short answer each, right-padded, with labels."""
+    rows = [
+        tokenize(
+            [{"from": "human", "value": question}, {"from": "gpt", "value": "round"}],
+            tokenizer,
+            image_tokens=IMAGE_TOKENS,
+        )
+        for question in QUESTIONS
+    ]
+    return collate(rows, ["a", "b", "c"], feature_store, padding="right", pad_token=2, labels=True)

@@ -8,10 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tests.conftest import CHANNELS, IMAGE_TOKENS, QUESTIONS
+from tests.conftest import CHANNELS
 
-from layersight.data.collation import collate
-from layersight.data.conversation import tokenize
 from layersight.models.blocks import decoder_blocks, unwrapped
 from layersight.models.connectors import Connector
 from layersight.models.language import load_language_model
@@ -42,16 +40,8 @@ METHODS = {"full": full, "lora": lora}
 
 
 @pytest.fixture
-def batch(tokenizer, feature_store):
-    rows = [
-        tokenize(
-            [{"from": "human", "value": question}, {"from": "gpt", "value": "round"}],
-            tokenizer,
-            image_tokens=IMAGE_TOKENS,
-        )
-        for question in QUESTIONS
-    ]
-    return collate(rows, list("abc"), feature_store, padding="right", pad_token=2, labels=True)
+def batch(answered):
+    return answered
 
 
 @pytest.fixture

@@ -8,12 +8,10 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
-from tests.conftest import CHANNELS, IMAGE_TOKENS, QUESTIONS
+from tests.conftest import CHANNELS
 from torch import nn
 from transformers import get_cosine_schedule_with_warmup
 
-from layersight.data.collation import collate
-from layersight.data.conversation import tokenize
 from layersight.errors import DataError, DivergenceError, TrainingError
 from layersight.models.connectors import Connector
 from layersight.models.deltas import apply_delta, load_connector, save_connector, save_delta
@@ -31,17 +29,8 @@ SETTINGS = Optimisation(steps=4, batch_size=3, learning_rate=1e-2, warmup=0.25)
 
 
 @pytest.fixture
-def batches(tokenizer, feature_store):
-    rows = [
-        tokenize(
-            [{"from": "human", "value": question}, {"from": "gpt", "value": "round"}],
-            tokenizer,
-            image_tokens=IMAGE_TOKENS,
-        )
-        for question in QUESTIONS
-    ]
-    made = collate(rows, ["a", "b", "c"], feature_store, padding="right", pad_token=2, labels=True)
-    return [made] * SETTINGS.steps
+def batches(answered):
+    return [answered] * SETTINGS.steps
 
 
 def prepared(folder, method, layers, options=None):

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from layersight.data.features import FeatureStore, ImageInputs
 from layersight.data.streaming import ConversationTable
@@ -18,8 +14,8 @@ from layersight.errors import DataError
 from layersight.layers import chosen_blocks
 from layersight.models.blocks import decoder_blocks
 from layersight.models.connectors import Connector
-from layersight.models.deltas import load_connector, save_connector, save_delta, save_vision
-from layersight.models.device import limit_threads, torch_device, torch_dtype
+from layersight.models.deltas import load_connector
+from layersight.models.device import torch_dtype
 from layersight.models.language import load_language_model
 from layersight.models.pixels import FolderPixels, PixelStore
 from layersight.models.quantised import load_base, note_quantisation
@@ -27,18 +23,10 @@ from layersight.models.subject_vision import load_tower, subject_features
 from layersight.models.vision_tower import VisionTower
 from layersight.models.vlm import VisionLanguageModel
 from layersight.seeds import derive_seed
-from layersight.storage.atomic import atomic_folder
-from layersight.storage.manifest import Stopwatch, write_manifest
-from layersight.storage.tables import write_table
-from layersight.study import Conversations, Optimisation, Study
+from layersight.study import Conversations, Study
 from layersight.tuning import methods
-from layersight.tuning.batching import TrainingBatches, batch_order
-from layersight.tuning.checkpoint import Checkpoints
-from layersight.tuning.live import Live, Record
-from layersight.tuning.live import rows as log_rows
-from layersight.tuning.log import LOG, SPEED, TIMES, TRAINING
-from layersight.tuning.runtime import Runtime
-from layersight.tuning.trainer import Rates, train
+from layersight.tuning.run import Places, Run
+from layersight.tuning.trainer import Rates
 
 
 def align(
@@ -76,8 +64,8 @@ def align(
         Interrupted: an end was asked for.
     """
     seed = derive_seed(study.seed, "models/aligned")
-    places = _Places(out, work, checkpoint_seconds, live, tensorboard)
-    run = _Run(study, "aligned", study.align, seed, places)
+    places = Places(out, work, checkpoint_seconds, live, tensorboard)
+    run = Run(study, "aligned", study.align, seed, places)
     base, tokenizer = load_language_model(language_model, dtype=torch_dtype(study))
     base.requires_grad_(False)
     own = FeatureStore.load(features)
@@ -148,8 +136,8 @@ def tune(
     settings = study.variants[variant]
     subject = f"{variant}/seed-{seed}"
     derived = derive_seed(study.seed, f"models/{subject}")
-    places = _Places(out, work, checkpoint_seconds, live, tensorboard)
-    run = _Run(study, subject, study.tuning, derived, places)
+    places = Places(out, work, checkpoint_seconds, live, tensorboard)
+    run = Run(study, subject, study.tuning, derived, places)
     method = methods.method(settings.method)
     options = method.Options.model_validate_json(json.dumps(settings.options))
     base, tokenizer = load_base(study, language_model, settings.method, options)
@@ -230,182 +218,3 @@ def _complete(
 _STATISTICS = 512
 """Pictures from elsewhere that the connector's statistics are taken from."""
 _AT_ONCE = 32
-
-
-@dataclass(frozen=True)
-class _Places:
-    """Where a run writes: its result, its unfinished work, and what shows it as it goes."""
-
-    out: Path
-    work: Path | None
-    checkpoint_seconds: float
-    live: Path | None
-    tensorboard: Path | None
-
-
-class _Run:
-    """What the two stages share: data in order, training, and the folder that holds its result."""
-
-    def __init__(
-        self,
-        study: Study,
-        subject: str,
-        optimisation: Optimisation,
-        seed: int,
-        places: _Places,
-    ) -> None:
-        self._watch = Stopwatch()
-        self._study = study
-        self._subject = subject
-        self._optimisation = optimisation
-        self._places = places
-        self._runtime = Runtime(
-            torch_device(study), study.compute.precision, study.compute.parallel
-        )
-        # After accelerate, which sets threads of its own.
-        limit_threads(study.compute.training_threads)
-        torch.manual_seed(seed)
-
-    @property
-    def device(self) -> torch.device:
-        """Device of this process."""
-        return self._runtime.device
-
-    def rows(
-        self, conversations: Path, tokenizer: PreTrainedTokenizerBase, image_tokens: int
-    ) -> ConversationTable:
-        """Return the training conversations.
-
-        Raises:
-            DataError: not readable, or not as many as the stage takes.
-        """
-        work = self._places.work if self._runtime.processes == 1 else None
-        rows = ConversationTable(
-            self._study,
-            conversations,
-            tokenizer,
-            image_tokens,
-            template=self._optimisation.template,
-            work=work,
-        )
-        needed = self._optimisation.steps * self._optimisation.batch_size
-        if self._optimisation.data is not None:
-            if len(rows) < self._optimisation.batch_size:
-                raise DataError(
-                    f"{conversations}: has {len(rows)} rows, less than a batch of "
-                    f"{self._optimisation.batch_size}"
-                )
-        elif len(rows) != needed:
-            raise DataError(
-                f"{conversations}: has {len(rows)} rows, {self._subject} needs {needed}"
-            )
-        return rows
-
-    def __call__(
-        self,
-        model: VisionLanguageModel,
-        rows: ConversationTable,
-        store: ImageInputs,
-        tokenizer: PreTrainedTokenizerBase,
-        rates: Rates,
-        *,
-        order_seed: int,
-        settings: dict[str, object],
-        inputs: list[Path],
-        finish: Callable[[Path], object] | None = None,
-    ) -> None:
-        """Train, and write the result."""
-        optimisation, runtime = self._optimisation, self._runtime
-        lengths = rows.lengths()
-        order: list[list[int]] = []
-        while len(order) < optimisation.steps:
-            # One epoch after the other, each in an order of its own.
-            epoch = batch_order(
-                lengths,
-                optimisation.batch_size,
-                order_seed + len(order),
-                group_by=optimisation.group_by,
-                pictured=rows.pictured(),
-            )
-            order += [rows for rows in epoch if len(rows) == optimisation.batch_size]
-        order = order[: optimisation.steps]
-        learning = {
-            "trainable_language_model": _learning(model.language_model),
-            "trainable_connector": _learning(model.connector),
-            "trainable_vision": _learning(model.vision),
-        }
-        live = Live(
-            self._subject,
-            self._places.live if runtime.is_main else None,
-            self._places.tensorboard if runtime.is_main else None,
-        )
-        records = []
-        if any(learning.values()):
-            records = train(
-                model,
-                TrainingBatches(
-                    order, rows, rows.images, store, int(tokenizer.pad_token_id),
-                    capacity=optimisation.pack,
-                    lengths=lengths,
-                ),
-                optimisation,
-                what=self._subject,
-                rates=rates,
-                runtime=runtime,
-                checkpoints=self._checkpoints(order),
-                live=live,
-            )  # fmt: skip
-            runtime.gather(model)
-        if runtime.is_main:
-            self._write(model, records, live, order_seed, settings, inputs, learning, finish)
-        runtime.wait()
-
-    def _checkpoints(self, order: list[list[int]]) -> Checkpoints | None:
-        if self._places.work is None:
-            return None
-        return Checkpoints(
-            self._places.work,
-            seconds=self._places.checkpoint_seconds,
-            what=self._subject,
-            steps=self._optimisation.steps,
-            data=sha256(json.dumps(order).encode()).hexdigest(),
-        )
-
-    def _write(
-        self,
-        model: VisionLanguageModel,
-        records: Sequence[Record],
-        live: Live,
-        seed: int,
-        settings: dict[str, object],
-        inputs: list[Path],
-        learning: dict[str, int],
-        finish: Callable[[Path], object] | None,
-    ) -> None:
-        if model.connector is None:
-            raise ValueError("training needs a connector")
-        with atomic_folder(self._places.out) as beside:
-            save_connector(model.connector, beside)
-            save_delta(model.language_model, beside)
-            if model.vision is not None:
-                save_vision(model.vision, beside)
-            write_table(beside / LOG, log_rows(self._subject, records), TRAINING)
-            write_table(beside / TIMES, live.times, SPEED)
-            write_manifest(
-                beside / "manifest.json",
-                settings=settings,
-                seed=seed,
-                device=str(self._runtime.device),
-                stopwatch=self._watch,
-                inputs=inputs,
-                tokens=sum(record.tokens for record in records),
-                **learning,
-            )
-            if finish is not None:
-                finish(beside)
-
-
-def _learning(module: torch.nn.Module | None) -> int:
-    if module is None:
-        return 0
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -6,11 +6,9 @@ import json
 
 import pytest
 import torch
-from tests.conftest import CHANNELS, IMAGE_TOKENS, QUESTIONS
+from tests.conftest import CHANNELS
 from transformers import AutoModelForCausalLM
 
-from layersight.data.collation import collate
-from layersight.data.conversation import tokenize
 from layersight.models.connectors import Connector
 from layersight.models.language import load_language_model
 from layersight.models.vlm import VisionLanguageModel
@@ -56,22 +54,13 @@ def prepare(base):
 
 
 @pytest.fixture
-def run_steps(tokenizer, feature_store):
+def run_steps(answered):
     """Train a model for a few steps on three short answers to visual questions."""
-    rows = [
-        tokenize(
-            [{"from": "human", "value": question}, {"from": "gpt", "value": "round"}],
-            tokenizer,
-            image_tokens=IMAGE_TOKENS,
-        )
-        for question in QUESTIONS
-    ]
-    batch = collate(rows, ["a", "b", "c"], feature_store, padding="right", pad_token=2, labels=True)
 
     def run(model, steps=3, **settings):
         return train(
             model,
-            [batch] * steps,
+            [answered] * steps,
             Optimisation(steps=steps, batch_size=3, learning_rate=1e-2, warmup=0.0, **settings),
             what="test",
             rates=Rates(1e-2, 1e-2),
