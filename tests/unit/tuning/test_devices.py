@@ -11,12 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.conftest import tiny_model
 from tests.unit.tuning.killing import contents, write_conversations, write_features
 
 from layersight import interruption
-from layersight.errors import DataError, DivergenceError
+from layersight.errors import DataError, DivergenceError, TrainingError
 from layersight.interruption import Interrupted
+from layersight.models.blocks import decoder_blocks
 from layersight.tuning.launch import launch
+from layersight.tuning.runtime import Runtime
 from layersight.tuning.stages import align, tune
 
 STEPS = 5
@@ -175,3 +178,21 @@ def test_half_precision_trains_float32_parameters(inputs, tmp_path):
     assert half.losses == pytest.approx(exact.losses, abs=0.1)
     assert half.losses != exact.losses
     assert {tensor.dtype for tensor in tensors(half.folder).values()} == {torch.float32}
+
+
+def test_half_precision_computes_in_it_and_keeps_gradients_in_float32(tiny_folder, answered):
+    model = tiny_model(tiny_folder, 0).requires_grad_(True).train()
+    runtime = Runtime(torch.device("cpu"), "bfloat16")
+    runtime.place(model)
+    seen = []
+    linear = decoder_blocks(model.language_model)[1].mlp.down_proj
+    linear.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    loss, _ = runtime.loss(answered)
+    runtime.backward(loss)
+    assert seen == [torch.bfloat16]
+    assert {p.grad.dtype for p in model.parameters() if p.grad is not None} == {torch.float32}
+
+
+def test_float16_without_a_gpu_is_refused():
+    with pytest.raises(TrainingError, match="float16 training needs a GPU"):
+        Runtime(torch.device("cpu"), "float16")
