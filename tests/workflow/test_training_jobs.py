@@ -23,10 +23,7 @@ def test_a_job_on_two_devices_trains_as_one_on_one_does(fresh, smoke_run):
         "compute={devices: 2, parallel: fsdp}", "--", TUNED,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-4000:]
-    two, one = losses(fresh.folder), losses(smoke_run.folder)
-    assert two[:5] == pytest.approx(one[:5], abs=1e-4)
-    # AdamW makes whole steps of gradients that are nothing but rounding; stage 1 had some as well.
-    assert two[5:] == pytest.approx(one[5:], abs=1e-2)
+    assert losses(fresh.folder) == pytest.approx(losses(smoke_run.folder), abs=1e-4)
     live = pq.read_table(fresh.folder / "results/smoke/logs/tune/full/seed-0.parquet")
     assert live.column("tokens_per_second").null_count == 0
 

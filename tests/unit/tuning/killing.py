@@ -56,11 +56,11 @@ def write_features(store: FeatureStore, path: Path) -> Path:
     return path
 
 
-def write_conversations(path: Path, rows: int) -> Path:
-    """Training conversations of different lengths, some without a picture."""
+def write_conversations(path: Path, rows: int, *, text_only: range = range(0)) -> Path:
+    """Training conversations of different lengths; some, and all of `text_only`, without picture."""
     made = []
     for row in range(rows):
-        image = IMAGES[row % len(IMAGES)]
+        image = None if row in text_only else IMAGES[row % len(IMAGES)]
         question = "Which kind of thing is this?" + " round, angular or pointed?" * (row % 3)
         made.append(
             {

@@ -103,6 +103,23 @@ def test_two_processes_learn_as_one_does_with_the_same_batch(inputs, tmp_path, p
         assert torch.allclose(found[name], tensor, atol=2e-3), name
 
 
+@pytest.mark.parametrize("parallel", [slow("ddp"), "fsdp"])
+def test_a_batch_without_any_picture_leaves_the_connector_alone_on_any_devices(
+    inputs, tmp_path, parallel
+):
+    files = SimpleNamespace(**vars(inputs))
+    # Without groups of like length some batches would mix; half of all rows make some that do not.
+    files.conversations = write_conversations(
+        tmp_path / "train.parquet", 4 * STEPS, text_only=range(2 * STEPS)
+    )
+    one = start(files, "full", tmp_path / "one", tuning={"group_by": "modality_length"})
+    two = start(
+        files, "full", tmp_path / "two", devices=2, parallel=parallel,
+        tuning={"group_by": "modality_length"},
+    )  # fmt: skip
+    assert two.losses == pytest.approx(one.losses, abs=1e-4)
+
+
 def test_parts_one_after_the_other_are_the_step_of_the_whole_batch(inputs, tmp_path):
     whole = start(inputs, "full", tmp_path / "whole")
     parts = start(inputs, "full", tmp_path / "parts", tuning={"accumulate": 4})

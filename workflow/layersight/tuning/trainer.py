@@ -157,7 +157,7 @@ def train(
             factor = schedule(step, settings.steps, settings.warmup)
             for group in optimiser.param_groups:
                 group["lr"] = group["peak"] * factor
-            loss, tokens, answer_tokens = _gradients(batches, step, settings, runtime)
+            loss, tokens, answer_tokens = _gradients(model, batches, step, settings, runtime)
             norm, overflow = runtime.step(optimiser, learning, settings.clip_norm)
             record = Record(
                 step=step,
@@ -188,7 +188,11 @@ def train(
 
 
 def _gradients(
-    batches: Batches | DividedBatches, step: int, settings: Optimisation, runtime: Runtime
+    model: VisionLanguageModel,
+    batches: Batches | DividedBatches,
+    step: int,
+    settings: Optimisation,
+    runtime: Runtime,
 ) -> tuple[float, int, int]:
     """Compute a batch's gradients; return its mean loss, its tokens and its answer tokens."""
     parts = settings.accumulate * runtime.processes
@@ -211,6 +215,14 @@ def _gradients(
             # DDP and FSDP take the mean over processes; the batch's loss is a sum over them.
             runtime.backward(loss * (count / total * runtime.processes))
             mean += float(loss.detach()) * count / total
+    pictured = any(part.features is not None or part.pixels is not None for part in mine)
+    if runtime.sharded and not runtime.any(pictured):
+        # Processes that share a model go through connector and encoder in any case. Where no part
+        # has a picture they have learned nothing: without a gradient AdamW leaves them alone, as on
+        # one device; a gradient of zeros would move them on by their momentum.
+        for module in (model.connector, model.vision):
+            if module is not None:
+                module.zero_grad(set_to_none=True)
     return runtime.total(mean), int(runtime.total(sum(tokens))), int(total)
 
 
