@@ -57,7 +57,7 @@ def write_features(store: FeatureStore, path: Path) -> Path:
 
 
 def write_conversations(path: Path, rows: int, *, text_only: range = range(0)) -> Path:
-    """Training conversations of different lengths; some, and all of `text_only`, without picture."""
+    """Training conversations of different lengths; some, and `text_only`, without a picture."""
     made = []
     for row in range(rows):
         image = None if row in text_only else IMAGES[row % len(IMAGES)]
