@@ -28,6 +28,7 @@ from layersight.geometry.neighbours import (
     Metric,
     NeighboursError,
     Vectors,
+    check_finite,
     first_equal_rows,
     nearest_neighbours,
     zero_rows,
@@ -145,6 +146,7 @@ def neighbour_graph(
         )
     if k < 1:
         raise NeighboursError(f"k is {k}; it must be at least 1.")
+    check_finite(vectors)
     copy_of, zero = first_equal_rows(vectors), zero_rows(vectors)
     takes_part = copy_of == np.arange(len(vectors))
     if metric == "cosine":

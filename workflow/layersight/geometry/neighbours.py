@@ -141,6 +141,23 @@ def nearest_neighbours(
     return Neighbours(found.indices, distances, duplicates, found.settled)
 
 
+def check_finite(vectors: Vectors) -> None:
+    """Refuse vectors that hold NaN or infinity.
+
+    Args:
+        vectors: `(n, d)`, any float dtype.
+
+    Raises:
+        NeighboursError: with their number and the first row.
+    """
+    finite = np.concatenate([np.isfinite(chunk).all(axis=1) for chunk in _chunks(vectors)])
+    if not finite.all():
+        raise NeighboursError(
+            f"{np.count_nonzero(~finite)} of {len(vectors)} vectors hold NaN or infinity "
+            f"(the first is row {int(np.argmin(finite))})."
+        )
+
+
 def zero_rows(vectors: Vectors) -> npt.NDArray[np.bool_]:
     """Mark the rows that have no direction: those whose length in float64 is zero.
 
@@ -178,12 +195,7 @@ def _checked(vectors: Vectors, k: int, metric: Metric) -> Vectors:
         )
     if metric not in ("euclidean", "cosine"):
         raise NeighboursError(f"metric is {metric!r}; known are 'euclidean' and 'cosine'.")
-    finite = np.concatenate([np.isfinite(chunk).all(axis=1) for chunk in _chunks(values)])
-    if not finite.all():
-        raise NeighboursError(
-            f"{np.count_nonzero(~finite)} of {n} vectors hold NaN or infinity "
-            f"(the first is row {int(np.argmin(finite))})."
-        )
+    check_finite(values)
     if metric == "cosine" and (zero := zero_rows(values)).any():
         raise NeighboursError(
             f"the cosine of a zero vector is undefined (row {int(np.argmax(zero))} of {n} is zero)."

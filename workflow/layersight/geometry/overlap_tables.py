@@ -279,7 +279,7 @@ def _label_rows(
     weights = class_weights(labels) if n else np.empty(0)
     chances = expected_label_overlap(labels) if n > 1 else np.full(n, math.nan)
     columns: list[tuple[int, float, Float64s | None]] = []
-    ks = [k for k in settings.ks if k <= width]
+    ks = [k for k in settings.ks if k <= width and n > 1]
     curve = label_overlap_curve(indices, labels, ks) if ks else np.empty((n, 0))
     for k in settings.ks:
         columns.append((k, math.nan, curve[:, ks.index(k)] if k in ks else None))
