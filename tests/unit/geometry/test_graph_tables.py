@@ -69,18 +69,19 @@ def distinct(name, layer):
 
 
 def test_dimensions_are_those_of_the_distinct_vectors():
-    frame = dimensions(reader("a")).query("layer == 2").set_index(["estimator", "n2"])
+    frame = dimensions(reader("a")).query("layer == 2")
+    rows = {(row.estimator, row.n2): row for row in frame.query("parts == 1").itertuples()}
     distances = nearest_neighbours(distinct("a", 2), 40).distances
     base, ml = two_nn(distances), two_nn(distances, algorithm="ml")
-    assert frame.dimension["two_nn", 2].item() == base.dimension
-    assert frame.dimension["two_nn_ml", 2].item() == ml.dimension
+    assert rows["two_nn", 2].dimension == base.dimension
+    assert rows["two_nn_ml", 2].dimension == ml.dimension
     for estimate in gride(distances, 32):
-        row = frame.loc["gride", estimate.n2].iloc[0]
+        row = rows["gride", estimate.n2]
         assert (row.dimension, row.scale) == (estimate.dimension, estimate.scale)
         assert row.low < row.dimension < row.high
     assert (frame.n == N - 1).all()
     assert (frame.copies == 1).all()
-    decimated = frame.loc[["two_nn_decimated"]]
+    decimated = frame.query("estimator == 'two_nn_decimated'")
     assert decimated.parts.tolist() == [1, 2, 4]
     assert decimated.dimension.iloc[0] == base.dimension
 
@@ -218,22 +219,21 @@ def label_overlaps(labels, read=None, layers=(1,)):
 
 def test_label_overlaps_are_those_of_the_distinct_items():
     labels = {item: int(row > 110) for row, item in enumerate(IDS.tolist())}
-    frame = label_overlaps(labels).set_index(["weighting", "k", "class_fraction"])
+    frame = label_overlaps(labels)
     x, codes = distinct("a", 1), np.delete(np.array(list(labels.values())), 7)
     indices = nearest_neighbours(x, 60).indices
     for k in OVERLAP_SETTINGS.ks:
         for weighting, weighted in (("items", False), ("classes", True)):
-            found = frame.xs((weighting, k)).iloc[0]
+            found = frame.query("weighting == @weighting and k == @k").iloc[0]
             expected = label_overlap(indices, codes, k, class_weighted=weighted).mean()
             assert found.value == pytest.approx(expected, rel=1e-12)
             assert found.low <= found.value <= found.high
-    chances = frame.chance.groupby(level="weighting").first()
+    chances = frame.query("k == 5").set_index("weighting").chance
     sizes = np.bincount(codes)
     assert chances["classes"] == pytest.approx(((sizes - 1) / 148).mean())
     assert chances["items"] == pytest.approx((sizes / 149 * (sizes - 1) / 148).sum())
-    fractions = frame.xs(0, level="k").value
-    assert fractions.xs(0.2, level="class_fraction").notna().all()
-    assert fractions.xs(1.0, level="class_fraction").isna().all(), "110 neighbours of 60"
+    assert frame.query("class_fraction == 0.2").value.notna().all()
+    assert frame.query("class_fraction == 1").value.isna().all(), "110 neighbours of 60"
 
 
 def test_items_without_a_label_are_left_out():

@@ -30,7 +30,7 @@ def test_density_and_error_are_those_of_dadapy(cloud, k):
     data.set_id(3.7)
     expected, expected_error = data.compute_density_kNN(k=k)
     found, error = knn_log_density(nearest_neighbours(x, 40).distances, 3.7, k)
-    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(error, expected_error, rtol=1e-12)
 
 

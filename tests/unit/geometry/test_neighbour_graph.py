@@ -1,5 +1,7 @@
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+import layersight
 from layersight.errors import DataError
 from layersight.geometry.graph import GRAPH, neighbour_graph, read_graph, write_graph
 from layersight.geometry.graph_pairs import matched, restricted
@@ -238,7 +241,10 @@ def test_metrics_load_no_torch_and_search_for_nothing(tmp_path):
         f"GraphStore({str(tmp_path / 'g')!r}).read(3, 'last')\n"
         "assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", script], check=True)
+    library = str(Path(layersight.__file__).parent.parent)
+    subprocess.run(
+        [sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": library}
+    )
 
 
 def test_the_graph_takes_twelve_bytes_a_neighbour_and_little_more(tmp_path):
