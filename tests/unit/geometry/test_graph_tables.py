@@ -224,7 +224,7 @@ def test_label_overlaps_are_those_of_the_distinct_items():
     indices = nearest_neighbours(x, 60).indices
     for k in OVERLAP_SETTINGS.ks:
         for weighting, weighted in (("items", False), ("classes", True)):
-            found = frame.query("weighting == @weighting and k == @k").iloc[0]
+            found = frame[(frame.weighting == weighting) & (frame.k == k)].iloc[0]
             expected = label_overlap(indices, codes, k, class_weighted=weighted).mean()
             assert found.value == pytest.approx(expected, rel=1e-12)
             assert found.low <= found.value <= found.high
