@@ -1,8 +1,22 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
+from sklearn.neighbors import NearestNeighbors
 
-from layersight.geometry import neighbours
-from layersight.geometry.neighbours import first_copies, nearest_neighbours
+import layersight
+from layersight.errors import UserError
+from layersight.geometry.neighbours import (
+    NeighboursError,
+    first_copies,
+    first_equal_rows,
+    nearest_neighbours,
+    zero_rows,
+)
 
 
 def brute_force(vectors, k, metric="euclidean"):
@@ -100,36 +114,84 @@ def test_cosine_neighbours_are_those_of_a_float64_brute_force(case):
     np.testing.assert_allclose(found.distances, 1 - cosine, atol=1e-14)
 
 
-def test_small_blocks_change_nothing():
-    x = np.random.default_rng(2).standard_normal((1500, 40)).astype(np.float32)
-    whole, blocked = nearest_neighbours(x, 12), nearest_neighbours(x, 12, block_mb=1)
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_little_memory_changes_nothing(metric):
+    # With 1 MiB not even a float32 copy of the vectors fits, so that it is made piece by piece.
+    x = np.random.default_rng(2).standard_normal((1500, 96)).astype(np.float32)
+    x[700:800] = x[:100] * (1 + 1e-6)
+    whole = nearest_neighbours(x, 12, metric=metric)
+    blocked = nearest_neighbours(x, 12, metric=metric, memory_mb=1)
     np.testing.assert_array_equal(whole.indices, blocked.indices)
     np.testing.assert_array_equal(whole.distances, blocked.distances)
 
 
-def test_every_rung_of_the_search_is_reached_by_the_hard_cases(monkeypatch):
+def test_every_rung_of_the_search_is_reached_by_the_hard_cases():
     """Without this the fallbacks could be wrong and the tests above still pass."""
-    left = {}
-    by_products = neighbours._settle_by_products
-
-    def recorded(rows, pending, indices, squared, precision, block_bytes):
-        unproven = by_products(rows, pending, indices, squared, precision, block_bytes)
-        left[precision] = len(pending), len(unproven)
-        return unproven
-
-    monkeypatch.setattr(neighbours, "_settle_by_products", recorded)
     rng = np.random.default_rng(0)
-    nearest_neighbours(gaussian(rng).astype(np.float32), 10)
-    assert left == {np.float32: (400, 0)}
-    left.clear()
-    nearest_neighbours(one_massive_constant_dimension(rng) + 300, 10)
-    assert left == {np.float32: (400, 0)}, "centring removes what all rows share"
-    left.clear()
-    nearest_neighbours(tight_crowds(rng), 10)
-    assert left[np.float32][1] > 300, "float32 cannot rank near-copies far from the mean"
-    assert left[np.float64][1] == 0
-    nearest_neighbours(np.repeat(gaussian(rng)[:4], 50, axis=0), 10)
-    assert left[np.float64][1] == 200, "exact copies beyond the margin are never proven"
+    assert nearest_neighbours(gaussian(rng).astype(np.float32), 10).settled == (400, 0, 0)
+    shifted = nearest_neighbours(one_massive_constant_dimension(rng) + 300, 10)
+    assert shifted.settled == (400, 0, 0), "centring removes what all rows share"
+    crowds = nearest_neighbours(tight_crowds(rng), 10).settled
+    assert crowds[1] > 300, "float32 cannot rank near-copies far from the mean"
+    assert crowds[2] == 0
+    copies = nearest_neighbours(np.repeat(gaussian(rng)[:4], 50, axis=0), 10).settled
+    assert copies == (0, 0, 200), "exact copies beyond the margin are never proven"
+
+
+def test_memory_stays_near_the_budget_and_far_below_all_pairs():
+    script = """
+import resource, numpy as np, torch
+from layersight.geometry.neighbours import nearest_neighbours
+torch.set_num_threads(1)
+x = np.random.default_rng(0).standard_normal((9000, 32), dtype=np.float32)
+nearest_neighbours(x[:500], 5)
+resident = int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+nearest_neighbours(x, 5, memory_mb=24)
+grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - max(resident, peak)
+print(grown / 2**20)
+"""
+    library = str(Path(layersight.__file__).parent.parent)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": library},
+    )
+    all_pairs = 9000**2 * 4 / 2**20
+    assert float(done.stdout) < 50 < all_pairs / 6
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("case", HARD_CASES[:-1], ids=lambda case: case.__name__)
+def test_a_gpu_gives_the_same_bits(case, metric):
+    x = case(np.random.default_rng(0)).astype(np.float32)
+    cpu = nearest_neighbours(x, 10, metric=metric)
+    gpu = nearest_neighbours(x, 10, metric=metric, device="cuda")
+    np.testing.assert_array_equal(cpu.indices, gpu.indices)
+    np.testing.assert_array_equal(cpu.distances, gpu.distances)
+
+
+def test_neighbours_are_those_of_scikit_learn():
+    x = np.random.default_rng(5).standard_normal((600, 40))
+    for metric in ("euclidean", "cosine"):
+        reference = NearestNeighbors(n_neighbors=9, algorithm="brute", metric=metric).fit(x)
+        distances, indices = reference.kneighbors()
+        found = nearest_neighbours(x, 9, metric=metric)
+        np.testing.assert_array_equal(found.indices, indices)
+        np.testing.assert_allclose(found.distances, distances, rtol=1e-10)
+
+
+def test_the_vectors_are_left_as_they_are():
+    for dtype in (np.float32, np.float64):
+        x = gaussian(np.random.default_rng(6)).astype(dtype)
+        before = x.copy()
+        x.setflags(write=False)
+        nearest_neighbours(x, 5, metric="cosine")
+        nearest_neighbours(x[::2], 5)
+        np.testing.assert_array_equal(x, before)
 
 
 def test_the_nearest_of_a_copy_is_the_copy_and_never_the_row_itself():
@@ -162,6 +224,12 @@ def test_k_may_reach_all_other_rows(k):
     np.testing.assert_array_equal(nearest_neighbours(x, k).indices, brute_force(x, k)[0])
 
 
+def test_rows_know_which_row_they_copy():
+    x = np.array([[1.0, 2.0], [0.0, 0.0], [1.0, 2.0], [-0.0, 0.0], [1.0, 2.0]], dtype=np.float16)
+    np.testing.assert_array_equal(first_equal_rows(x), [0, 1, 0, 1, 0])
+    np.testing.assert_array_equal(zero_rows(x), [False, True, False, True, False])
+
+
 def test_first_copies_marks_all_but_the_first():
     x = np.array([[1.0, 0.0], [2.0, 0.0], [1.0, -0.0], [1.0, 1e-7], [1.0, 0.0]], dtype=np.float32)
     np.testing.assert_array_equal(first_copies(x), [True, True, False, True, False])
@@ -177,9 +245,15 @@ def test_first_copies_marks_all_but_the_first():
         (np.array([[0.0], [1.0], [np.inf]]), 1, {}, "the first is row 2"),
         (np.array([[1.0], [0.0], [1.0]]), 1, {"metric": "cosine"}, "row 1 of 3 is zero"),
         (np.ones((5, 2)), 1, {"metric": "manhattan"}, "known are 'euclidean' and 'cosine'"),
-        (np.ones((5, 2)), 1, {"block_mb": 0}, "block_mb is 0"),
+        (np.ones((5, 2)), 1, {"memory_mb": 0}, r"need at least 1 .MiB"),
+        (np.ones((30000, 2)), 20, {"memory_mb": 9}, r"need at least 17 .MiB"),
     ],
 )
 def test_impossible_requests_are_refused_with_a_reason(vectors, k, options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(NeighboursError, match=message):
         nearest_neighbours(vectors, k, **options)
+
+
+def test_what_is_refused_is_a_users_mistake_and_a_value_error():
+    assert issubclass(NeighboursError, UserError)
+    assert issubclass(NeighboursError, ValueError)

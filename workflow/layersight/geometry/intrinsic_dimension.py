@@ -78,7 +78,7 @@ def two_nn(
         ValueError: for zero, non-finite or unsorted distances, too few columns or rows, or
             `fraction` or `algorithm` out of range.
     """
-    checked = _checked_distances(distances)
+    checked = checked_distances(distances)
     n = len(checked)
     log_mu = np.log(checked[:, 1] / checked[:, 0])
     scale = float(checked[:, 1].mean())
@@ -126,7 +126,7 @@ def gride(distances: Float64s, range_max: int | None = None) -> list[DimensionEs
     Raises:
         ValueError: for zero, non-finite or unsorted distances, or fewer than two neighbours.
     """
-    checked = _checked_distances(distances)
+    checked = checked_distances(distances)
     largest = checked.shape[1] if range_max is None else min(range_max, checked.shape[1])
     if largest < 2:
         raise ValueError(f"range_max is {range_max}; the first scale needs two neighbours.")
@@ -140,17 +140,31 @@ def gride(distances: Float64s, range_max: int | None = None) -> list[DimensionEs
 
 def _gride_at(distances: Float64s, n1: int, n2: int) -> DimensionEstimate:
     outer = distances[:, n2 - 1]
-    mu = outer / distances[:, n1 - 1]
-    median, high = np.percentile(mu, [50, 95])
-    usual = mu < median + 20 * (high - median)
-    log_mu = np.log(mu[usual] if usual.any() else mu)
+    log_mu = usual_log_ratios(distances, n1, n2)
     dimension = _gride_maximum(log_mu, n1, n2)
     error = math.nan
     if math.isfinite(dimension):
         t = dimension * log_mu
-        curvature = len(t) + (n2 - n1 - 1) * float(np.sum(_growth(t) ** 2 * np.exp(-t)))
+        curvature = len(t) + (n2 - n1 - 1) * float(np.sum(growth(t) ** 2 * np.exp(-t)))
         error = dimension / math.sqrt(curvature)
     return DimensionEstimate(dimension, error, float(outer.mean()), n1, n2, len(distances))
+
+
+def usual_log_ratios(distances: Float64s, n1: int, n2: int) -> Float64s:
+    """Return log(r_n2 / r_n1) of the points that GRIDE uses.
+
+    Args:
+        distances: as checked by `checked_distances`.
+        n1, n2: neighbour ranks.
+
+    Returns:
+        `(m,)` with m <= n: without ratios above median + 20 (95th percentile - median).
+    """
+    mu = distances[:, n2 - 1] / distances[:, n1 - 1]
+    median, high = np.percentile(mu, [50, 95])
+    usual = mu < median + 20 * (high - median)
+    ratios: Float64s = np.log(mu[usual] if usual.any() else mu)
+    return ratios
 
 
 def _gride_maximum(log_mu: Float64s, n1: int, n2: int) -> float:
@@ -161,9 +175,9 @@ def _gride_maximum(log_mu: Float64s, n1: int, n2: int) -> float:
 
     def score(d: float) -> float:
         t = d * log_mu
-        return (n - 1) + power * float(_growth(t).sum()) - (n2 - 1) * d * total
+        return (n - 1) + power * float(growth(t).sum()) - (n2 - 1) * d * total
 
-    # 1 <= _growth(t) <= 1 + t encloses the root.
+    # 1 <= growth(t) <= 1 + t encloses the root.
     numerator = (n - 1) + power * n
     low, high = numerator / ((n2 - 1) * total), numerator / (n1 * total)
     if power == 0:
@@ -172,7 +186,7 @@ def _gride_maximum(log_mu: Float64s, n1: int, n2: int) -> float:
     return float(brentq(score, low * (1 - 1e-9), high * (1 + 1e-9), xtol=1e-12 * low, rtol=1e-12))
 
 
-def _growth(t: Float64s) -> Float64s:
+def growth(t: Float64s) -> Float64s:
     """t / (1 - exp(-t)), which tends to 1 as t tends to 0 (two equal distances)."""
     positive = t > 0
     return np.divide(t, -np.expm1(-t), out=np.ones_like(t), where=positive)
@@ -182,7 +196,12 @@ def _ratio_or_infinity(numerator: float, denominator: float) -> float:
     return float(numerator) / float(denominator) if denominator > 0 else math.inf
 
 
-def _checked_distances(distances: Float64s) -> Float64s:
+def checked_distances(distances: Float64s) -> Float64s:
+    """Return distances in float64 that both estimators can use.
+
+    Raises:
+        ValueError: for zero, non-finite or unsorted distances, or too few columns or rows.
+    """
     checked = np.asarray(distances, dtype=np.float64)
     if checked.ndim != 2 or checked.shape[1] < 2 or len(checked) < 2:
         raise ValueError(
