@@ -58,9 +58,9 @@ def spectrum_tables(
         magnitude, ratio: as `massive.massive_activations`.
 
     Returns:
-        Measures with columns `SPECTRUM_COLUMNS` (of `spectrum_measures` and `massive_measures`;
-        the former only for `FEWEST_VECTORS` items or more), and the dimensions with massive or the largest
-        values with columns `MASSIVE_TABLE_COLUMNS`.
+        Measures with columns `SPECTRUM_COLUMNS` (of `massive_measures` and, for `FEWEST_VECTORS`
+        items or more, `spectrum_measures`), and the dimensions with massive or the largest values
+        with columns `MASSIVE_TABLE_COLUMNS`.
 
     Raises:
         VectorsError: when vectors are not `(n, d)`, do not match their ids, or are not finite.
