@@ -54,7 +54,7 @@ def test_peaks_agree_with_dadapy(cloud, k, z):
     assert found.dimension == pytest.approx(expected.intrinsic_dim, rel=1e-6)
     np.testing.assert_array_equal(found.labels, expected.cluster_assignment)
     np.testing.assert_array_equal(found.peaks, expected.cluster_centers)
-    np.testing.assert_allclose(found.log_density, expected.log_den, rtol=1e-6)
+    np.testing.assert_allclose(found.log_density, expected.log_den, rtol=1e-6, atol=1e-6)
     touching = expected.bord_indices >= 0
     np.fill_diagonal(touching, False)
     np.testing.assert_array_equal(np.isfinite(found.saddles), touching)

@@ -60,7 +60,7 @@ def test_the_space_that_holds_more_foretells_the_one_that_holds_less():
     whole, part = all_neighbours(x), all_neighbours(x[:, :1])
     there = information_imbalance(whole, part)[0].mean()
     back = information_imbalance(part, whole)[0].mean()
-    assert there < 0.1 < 0.5 * back
+    assert there < 0.3 < 0.5 * back
 
 
 def test_ranks_of_known_neighbours():

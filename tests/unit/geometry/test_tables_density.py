@@ -71,7 +71,7 @@ def test_tables_hold_the_peaks_of_every_layer_without_copies():
     for layer, x in enumerate(clouds):
         table = nearest_neighbours(distinct(x), 60)
         peaks = density_peaks(table.indices, table.distances, k=8, z=0.5)
-        rows = found.measures.query("layer == @layer").set_index("metric")
+        rows = found.measures[found.measures["layer"] == layer].set_index("metric")
         assert rows["value"]["peaks"] == len(peaks.peaks)
         assert rows["value"]["core_fraction"] == peaks.core_fraction
         assert rows["value"]["dimension"] == peaks.dimension
@@ -81,10 +81,10 @@ def test_tables_hold_the_peaks_of_every_layer_without_copies():
             assert rows["value"][name] == value
             assert rows["labels"][name] == "kind"
         assert set(rows["n"]) == {len(kept)}
-        of_layer = found.peaks.query("layer == @layer")
+        of_layer = found.peaks[found.peaks["layer"] == layer]
         assert of_layer["item_id"].tolist() == IDS[kept][peaks.peaks].tolist()
         assert of_layer["items"].sum() == len(kept)
-        assert len(found.merges.query("layer == @layer")) == len(peaks.peaks) - 1
+        assert np.count_nonzero(found.merges["layer"] == layer) == len(peaks.peaks) - 1
 
 
 def test_a_layer_does_not_depend_on_the_others():
