@@ -120,6 +120,14 @@ def test_gaps_of_known_clouds():
     assert relative_centroid_distance(spread, spread + np.array([0, 3])) == pytest.approx(3)
 
 
+def test_sides_that_do_not_vary_have_no_relative_distance():
+    x, y = (np.tile(np.float32(row), (N, 1)) for row in ([0.1, 0.7, -1.3], [0.3, 0.7, 2.1]))
+    assert np.isnan(relative_centroid_distance(x, y))
+    found = by_name(gap_measures(x, y, resamples=5, level=0.9, rng=np.random.default_rng(8)))
+    assert np.isnan(found["relative_centroid_distance"].value)
+    assert found["centroid_distance"].value == pytest.approx(np.hypot(0.2, 3.4))
+
+
 def test_the_control_tells_a_gap_from_none():
     rng = np.random.default_rng(6)
     x, y = rng.standard_normal((2, 200, 10))

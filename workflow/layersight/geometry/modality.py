@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from layersight.geometry.alignment import paired_cosines
+from layersight.geometry.alignment import centred, paired_cosines
 from layersight.geometry.subsampling import (
     Measure,
     random_subsets,
@@ -18,6 +18,8 @@ from layersight.statistics import Interval, percentile_ends
 
 Vectors = npt.NDArray[np.floating[Any]]
 Float64s = npt.NDArray[np.float64]
+
+_LARGEST_MULTIPLE = 1e6
 
 
 def cosine_measures(
@@ -126,14 +128,15 @@ def relative_centroid_distance(x: Vectors, y: Vectors) -> float:
         y: `(n_y, d)`.
 
     Returns:
-        A number of at least 0; NaN when neither side varies.
+        A number of at least 0; NaN when neither side varies, or by less than a millionth of the
+        distance.
 
     Raises:
         ValueError: for shapes that do not fit, or no row.
     """
-    distance = centroid_distance(x, y)
-    spread = np.sqrt((_total_variance(x) + _total_variance(y)) / 2)
-    return distance / float(spread) if spread > 0 else float("nan")
+    distance = np.array([centroid_distance(x, y)])
+    variance = np.array([(_total_variance(x) + _total_variance(y)) / 2])
+    return float(_relative(distance, variance)[0])
 
 
 def gap_measures(
@@ -214,8 +217,14 @@ def _distances(vectors: Float64s, left: Float64s, right: Float64s, *, relative: 
         return distances
     squares = np.einsum("ij,ij->i", vectors, vectors)
     spread = (left + right) @ squares - sum(np.einsum("ij,ij->i", mean, mean) for mean in means)
+    return _relative(distances, spread / 2)
+
+
+def _relative(distances: Float64s, variances: Float64s) -> Float64s:
+    """Distances as multiples of a spread; NaN where the spread drowns in rounding."""
     found: Float64s = np.full(len(distances), np.nan)
-    np.divide(distances, np.sqrt(np.maximum(spread, 0) / 2), out=found, where=spread > 0)
+    np.divide(distances, np.sqrt(np.maximum(variances, 0)), out=found, where=variances > 0)
+    found[found > _LARGEST_MULTIPLE] = np.nan
     return found
 
 
@@ -229,7 +238,7 @@ def _on_sphere(x: Vectors) -> Float64s:
 
 
 def _total_variance(x: Vectors) -> float:
-    return float(x.astype(np.float64).var(axis=0).sum())
+    return float(np.square(centred(x)).sum() / len(x))
 
 
 def _check_same_space(x: Vectors, y: Vectors) -> None:
