@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from layersight.geometry.overlap import derangement
+from layersight.geometry.subsampling import subsampling_interval, subset_size
 from layersight.statistics import Interval
 
 Vectors = npt.NDArray[np.floating[Any]]
@@ -82,9 +83,7 @@ def subsampled_cka(
     """
     _check_paired(x, y)
     n = len(x)
-    m = int(fraction * n)
-    if not 2 <= m < n:
-        raise ValueError(f"fraction {fraction} of {n} items leaves {m}: at least 2 and not all.")
+    m = subset_size(n, fraction)
     x, y = _unit_scatter(x), _unit_scatter(y)
     chosen = np.zeros((n, resamples))
     for column in range(resamples):
@@ -128,14 +127,8 @@ def cka_with_interval(
     """Linear CKA and its confidence interval by subsampling (Politis & Romano 1994).
 
     A bootstrap repeats items, and a repeated item is a perfect pair with itself, which raises
-    CKA; subsets without replacement avoid that. Values theta_1..theta_B of subsets of m of the n
-    items vary around the value of all n with variance s^2 (1/m - 1/n), the estimate itself with
-    s^2 / n: the ratio (n - m) / m is undone by the factor sqrt(m / (n - m)) (for m << n it
-    becomes the sqrt(m / n) of the source). With q the quantiles of
-    sqrt(m / (n - m)) (theta_b - mean theta), the interval is
-    [theta - q_(1+level)/2, theta - q_(1-level)/2], cut to [0, 1]. The spread is taken around the
-    mean of the subsets rather than around theta, so that the larger bias of the smaller sample
-    does not move the interval.
+    CKA; subsets without replacement avoid that. See `subsampling.subsampling_interval`; the
+    interval is cut to [0, 1].
 
     Args:
         x, y: `(n, d_x)` and `(n, d_y)`, the same items in the same order.
@@ -154,13 +147,11 @@ def cka_with_interval(
     value = linear_cka(x, y)
     if np.isnan(value):
         return Interval(value, float("nan"), float("nan"))
-    n, m = len(x), int(fraction * len(x))
+    n = len(x)
     values = subsampled_cka(x, y, resamples=resamples, rng=rng, fraction=fraction)
-    spread = np.sqrt(m / (n - m)) * (values - values.mean())
-    upper, lower = np.quantile(spread, [(1 + level) / 2, (1 - level) / 2])
-    if np.isnan(upper):
-        return Interval(value, float("nan"), float("nan"))
-    return Interval(value, _within_unit(value - upper), _within_unit(value - lower))
+    return subsampling_interval(
+        value, values, n=n, m=subset_size(n, fraction), level=level, lowest=0.0, highest=1.0
+    )
 
 
 def paired_cosine(x: Vectors, y: Vectors) -> Float64s:

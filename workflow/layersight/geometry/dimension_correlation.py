@@ -1,0 +1,177 @@
+"""Correlation of two representations through their intrinsic dimension, with a permutation test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from layersight.geometry.alignment import centred
+from layersight.geometry.intrinsic_dimension import two_nn
+from layersight.geometry.neighbours import first_copies, nearest_neighbours
+from layersight.geometry.subsampling import (
+    Measure,
+    random_subsets,
+    restricted_neighbours,
+    subsampling_interval,
+    subset_size,
+)
+
+Vectors = npt.NDArray[np.floating[Any]]
+Float64s = npt.NDArray[np.float64]
+
+_COLUMNS = 40
+"""Neighbours that the subsets are taken from; each row of each subset must keep two."""
+
+
+@dataclass(frozen=True)
+class DimensionCorrelation(Measure):
+    """Intrinsic-dimension correlation, its interval and its test.
+
+    Attributes:
+        dimension_x, dimension_y: intrinsic dimension of each side.
+        dimension_joint: that of both sides next to each other.
+        p_value: share of permutations, this pairing counted as one of them, whose joint dimension
+            is as low as that of the true pairs.
+        permutations: number of permutations.
+        left_out: items left out, as copies of another or by the limit on items.
+    """
+
+    dimension_x: float
+    dimension_y: float
+    dimension_joint: float
+    p_value: float
+    permutations: int
+    left_out: int
+
+
+def dimension_correlation(
+    x: Vectors,
+    y: Vectors,
+    *,
+    resamples: int,
+    level: float,
+    rng: np.random.Generator,
+    permutations: int = 100,
+    two_nn_fraction: float = 0.9,
+    fraction: float = 0.8,
+    most_items: int = 2500,
+) -> DimensionCorrelation:
+    """Intrinsic-dimension correlation, Id-Cor (Basile et al. 2024, arXiv:2406.15812).
+
+    (d_x + d_y - d_xy) / max(d_x, d_y), with d_xy the dimension of the two sides next to each other,
+    each feature scaled to mean 0 and variance 1 (features that do not vary are left out), and all
+    dimensions by TwoNN. It is 1 where one side determines the other and 0 where they are unrelated,
+    up to the estimator's bias, which grows with the dimension and is larger for d_xy.
+
+    The test permutes the items of y: p = (1 + #{d_xy permuted <= d_xy}) / (1 + permutations). The
+    interval is by subsampling (`subsampling.subsampling_interval`), with all three dimensions found
+    anew in each subset. Items that copy an earlier one on either side are left out, since TwoNN is
+    undefined for copies. Memory is 3 n^2 numbers of eight bytes for n items, so beyond `most_items`
+    a random subset stands for the whole.
+
+    Args:
+        x: `(n, d_x)`.
+        y: `(n, d_y)`, the same items in the same order.
+        resamples: number of subsets.
+        level: coverage, for example 0.95.
+        rng: draws the items (where there are too many), the permutations, then the subsets.
+        permutations: number of permutations.
+        two_nn_fraction: share of the distance ratios that TwoNN fits.
+        fraction: share of the items in each subset.
+        most_items: largest number of items used.
+
+    Returns:
+        The measure "dimension_correlation".
+
+    Raises:
+        ValueError: when the sides do not pair, do not vary, or hold fewer than ten distinct items.
+    """
+    if x.ndim != 2 or y.ndim != 2 or len(x) != len(y):
+        raise ValueError(f"x and y must be (n, d_x) and (n, d_y): {x.shape}, {y.shape}.")
+    if permutations < 1:
+        raise ValueError(f"permutations is {permutations}; at least 1 is needed.")
+    used = np.flatnonzero(first_copies(x) & first_copies(y))
+    if len(used) > most_items:
+        used = np.sort(rng.permutation(used)[:most_items])
+    n = len(used)
+    if n < 10:
+        raise ValueError(f"{n} distinct items are too few to estimate a dimension from.")
+    left, right = _standardised(x[used]), _standardised(y[used])
+    columns = min(_COLUMNS, n - 1)
+    tables = [nearest_neighbours(side, columns) for side in (left, right, np.hstack([left, right]))]
+    d_x, d_y, d_xy = (two_nn(table.distances, two_nn_fraction).dimension for table in tables)
+
+    by_chance = _permuted_dimensions(left, right, permutations, two_nn_fraction, rng)
+    p_value = (1 + int(np.count_nonzero(by_chance <= d_xy))) / (1 + permutations)
+
+    replicates = []
+    for rows in random_subsets(n, resamples=resamples, fraction=fraction, rng=rng):
+        parts = [restricted_neighbours(table.indices, table.distances, rows)[1] for table in tables]
+        replicates.append(
+            _correlation(*(two_nn(part, two_nn_fraction).dimension for part in parts))
+        )
+    interval = subsampling_interval(
+        _correlation(d_x, d_y, d_xy),
+        np.array(replicates),
+        n=n,
+        m=subset_size(n, fraction),
+        level=level,
+    )
+    return DimensionCorrelation(
+        value=interval.value,
+        low=interval.low,
+        high=interval.high,
+        metric="dimension_correlation",
+        n=n,
+        dimension_x=d_x,
+        dimension_y=d_y,
+        dimension_joint=d_xy,
+        p_value=p_value,
+        permutations=permutations,
+        left_out=len(x) - n,
+    )
+
+
+def _correlation(d_x: float, d_y: float, d_xy: float) -> float:
+    if not np.isfinite([d_x, d_y, d_xy]).all():
+        return float("nan")
+    return (d_x + d_y - d_xy) / max(d_x, d_y)
+
+
+def _standardised(x: Vectors) -> Float64s:
+    """Features that vary, with mean 0 and variance 1."""
+    moved = centred(x)
+    spread = moved.std(axis=0)
+    if not spread.any():
+        raise ValueError("no feature varies; the intrinsic dimension is undefined.")
+    scaled: Float64s = moved[:, spread > 0] / spread[spread > 0]
+    return scaled
+
+
+def _permuted_dimensions(
+    x: Float64s, y: Float64s, permutations: int, fraction: float, rng: np.random.Generator
+) -> Float64s:
+    """Dimension of x next to y with the items of y permuted: squared distances add up."""
+    squared_x, squared_y = _squared_distances(x), _squared_distances(y)
+    np.fill_diagonal(squared_x, np.inf)
+    dimensions = np.empty(permutations)
+    for draw in range(permutations):
+        order = rng.permutation(len(x))
+        joint = squared_y[order[:, np.newaxis], order]
+        joint += squared_x
+        joint.partition(1, axis=1)
+        dimensions[draw] = two_nn(np.sqrt(joint[:, :2]), fraction).dimension
+    return dimensions
+
+
+def _squared_distances(x: Float64s) -> Float64s:
+    squares = np.einsum("ij,ij->i", x, x)
+    found: Float64s = x @ x.T
+    found *= -2
+    found += squares
+    found += squares[:, np.newaxis]
+    # Near-copies may come out at or below zero by rounding; the row's own unit of rounding stands.
+    return np.maximum(found, np.finfo(np.float64).eps * squares.max(), out=found)
