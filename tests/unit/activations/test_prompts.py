@@ -27,9 +27,7 @@ TEXT = "round red circle " * 9
 
 
 def one(tokenizer, feature_store, text, image=None):
-    row = tokenize(
-        [{"from": "human", "value": text}], tokenizer, image_tokens=3, system_prompt=""
-    )
+    row = tokenize([{"from": "human", "value": text}], tokenizer, image_tokens=3, system_prompt="")
     return collate([row], [image], feature_store, padding="left", pad_token=2)
 
 
@@ -73,9 +71,7 @@ def test_image_positions_are_not_predicted_but_predict(tiny_folder, picture):
     assert run.predicted == picture.input_ids.shape[1] - 1 - 3
 
 
-def test_a_long_prompt_has_the_same_loss_whatever_fits_into_memory(
-    tiny_folder, words, monkeypatch
-):
+def test_a_long_prompt_has_the_same_loss_whatever_fits_into_memory(tiny_folder, words, monkeypatch):
     model = tiny_model(tiny_folder, 0)
     expected = run_prompt(model, words).loss
     monkeypatch.setattr("layersight.activations.prompts._LOGIT_ROWS", 5)
@@ -155,9 +151,7 @@ def test_clouds_of_all_prompts_become_one_table(smoke, subject, inputs, tmp_path
         system_prompt="",
     )
     store = module.FeatureStore.of(inputs["features"])
-    run = run_prompt(
-        subject.model, collate([row], ["a"], store, padding="left", pad_token=2)
-    )
+    run = run_prompt(subject.model, collate([row], ["a"], store, padding="left", pad_token=2))
     expected = cloud_values(run.residuals, gride_range_max=8, ks=(2, 3))
     assert plain["value"].tolist() == pytest.approx([v.value for v in expected], nan_ok=True)
     assert plain["k"].tolist() == [v.k for v in expected]
@@ -173,7 +167,7 @@ def test_finished_prompts_are_not_run_again(smoke, subject, inputs, tmp_path, mo
 
     def counted(*arguments):
         calls.append(arguments)
-        if len(calls) == 6:
+        if len(calls) == 7:
             raise KeyboardInterrupt
         return real(*arguments)
 
@@ -183,8 +177,8 @@ def test_finished_prompts_are_not_run_again(smoke, subject, inputs, tmp_path, mo
         measure_token_clouds(smoke, subject, **call)
     assert not again.exists()
     measure_token_clouds(smoke, subject, **call)
-    # 3 + 3 + 1 + 1 runs in all; the first call finished the first two prompts.
-    assert len(calls) == 6 + 2
+    # 3 + 3 + 1 + 1 runs in all; the first call finished two prompts and died in the third.
+    assert len(calls) == 7 + 2
     assert again.read_bytes() == whole.read_bytes()
 
 

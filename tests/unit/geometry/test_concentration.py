@@ -87,10 +87,18 @@ def change_frame():
             ]:  # fmt: skip
                 rows.append(
                     {
-                        "subject": subject, "reference": "aligned", "probe": "pair_images",
-                        "stream": "last", "layer": layer, "metric": metric, "k": 3, "n": 9,
-                        "value": value, "low": value, "high": value,
-                    }  # fmt: skip
+                        "subject": subject,
+                        "reference": "aligned",
+                        "probe": "pair_images",
+                        "stream": "last",
+                        "layer": layer,
+                        "metric": metric,
+                        "k": 3,
+                        "n": 9,
+                        "value": value,
+                        "low": value,
+                        "high": value,
+                    }
                 )
     return pd.DataFrame(rows)
 
@@ -144,4 +152,6 @@ def test_tables_become_a_file(tmp_path):
     table = read_table(tmp_path / "out.parquet", CONCENTRATION).to_pandas()
     assert set(table["unit"]) == {"layer"}
     empty = change_frame()[:0]
-    write_table(tmp_path / "none.parquet", concentration_table(empty, None, level=0.9), CONCENTRATION)
+    write_table(
+        tmp_path / "none.parquet", concentration_table(empty, None, level=0.9), CONCENTRATION
+    )

@@ -34,7 +34,10 @@ def reader(noise, order=slice(None)):
     return lambda layer, stream: (IDS[order], vectors(layer, noise)[order])
 
 
-def table_of(image=reader(1), text=reader(2), labels=LABELS, types=TYPES, layers=(0, 1)):
+IMAGE, TEXT = reader(1), reader(2)
+
+
+def table_of(image=IMAGE, text=TEXT, labels=LABELS, types=TYPES, layers=(0, 1)):
     return linear_probe_table(
         image, text, subject="base", stream_image="image_mean", stream_text="text_mean",
         labels=labels, types=types, layers=layers, settings=SETTINGS, seed=3,

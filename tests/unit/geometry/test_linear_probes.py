@@ -120,7 +120,7 @@ def test_control_labels_are_one_a_type_and_distributed_as_the_labels():
     assert drawn.mean() == pytest.approx(0.2, abs=0.014)
     grouped = control_labels(LABELS, SUBGROUPS, rng)
     for subgroup in range(9):
-        assert len(set(grouped[SUBGROUPS == subgroup])) == 1
+        assert len(set(grouped[subgroup == SUBGROUPS])) == 1
 
 
 def test_a_representation_of_types_has_no_selectivity_and_one_of_labels_has():

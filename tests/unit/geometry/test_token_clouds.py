@@ -1,5 +1,7 @@
 """Token clouds, against dadapy and scikit-learn on the same tokens."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from sklearn.metrics.pairwise import cosine_similarity
@@ -112,7 +114,7 @@ def test_shuffling_moves_whole_blocks(tokens, blocks):
     assert sorted(order) == list(range(tokens))
     starts = {part[0] for part in np.array_split(np.arange(tokens), min(blocks, tokens))}
     # A token follows the one before it, unless a block begins.
-    for before, after in zip(order[:-1], order[1:], strict=True):
+    for before, after in pairwise(order):
         assert after == before + 1 or after in starts
     assert len(starts) == min(blocks, tokens)
 
