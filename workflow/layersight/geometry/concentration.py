@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 
 from layersight.errors import DataError
+from layersight.statistics import Interval, percentile_ends
 from layersight.storage.tables import read_table, write_table
 
 SIMILARITIES = ("overlap", "cka")
@@ -100,6 +101,59 @@ def concentration(
             break
     start = int(np.argmax(held >= held.max() - 1e-12))
     return Concentration(centre, first + start, first + start + width, float(held[start]))
+
+
+def concentration_over_items(
+    changes: npt.NDArray[np.floating[Any]],
+    *,
+    first: int = 0,
+    share: float = 0.5,
+    resamples: int,
+    level: float,
+    rng: np.random.Generator,
+) -> dict[str, Interval]:
+    """Place of the mean profile over items, with percentile bootstrap intervals over items.
+
+    For one seed, where nothing can be said over seeds: how far the items decide the place.
+
+    Args:
+        changes: `(n, positions)`, the change of every item at consecutive positions, none negative;
+            NaN where an item has none.
+        first: the first position.
+        share: see `concentration`.
+        resamples: bootstrap draws of items. Those in which nothing changed are left out.
+        level: coverage.
+        rng: source of the draws.
+
+    Returns:
+        An interval for each of `MEASURES`; NaN where nothing changed.
+
+    Raises:
+        ValueError: as `concentration`, or an array that is not `(n, positions)`.
+    """
+    values = np.asarray(changes, dtype=np.float64)
+    if values.ndim != 2 or len(values) == 0:
+        raise ValueError(f"changes must have shape (n, positions), not {values.shape}.")
+    defined = ~np.isnan(values)
+    counts = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), size=resamples)
+    counts = np.concatenate([np.ones((1, len(values)), dtype=counts.dtype), counts])
+    drawn = counts @ defined
+    profiles = np.divide(
+        counts @ np.where(defined, values, 0.0),
+        drawn,
+        out=np.zeros(drawn.shape),
+        where=drawn > 0,
+    )
+    places = [_measures(concentration(one, first=first, share=share)) for one in profiles]
+    found = {}
+    for measure in MEASURES:
+        value, *others = (place[measure] for place in places)
+        kept = [other for other in others if not np.isnan(other)]
+        ends = (float("nan"), float("nan"))
+        if kept and not np.isnan(value):
+            ends = percentile_ends(kept, level=level)
+        found[measure] = Interval(value, *ends)
+    return found
 
 
 def over_seeds(values: npt.NDArray[np.float64], level: float = 0.95) -> tuple[float, float, float]:
@@ -229,7 +283,11 @@ def _place(subject: Any, part: pd.DataFrame, unit: str, share: float) -> dict[st
             f"{subject}, {profile['metric'].iloc[0]}: the {unit}s {positions.tolist()} are not "
             "each there once, without a gap"
         )
-    found = concentration(profile["change"].to_numpy(), first=int(positions[0]), share=share)
+    change = profile["change"].to_numpy()
+    return _measures(concentration(change, first=int(positions[0]), share=share))
+
+
+def _measures(found: Concentration | None) -> dict[str, float]:
     if found is None:
         return dict.fromkeys(MEASURES, float("nan"))
     values = (found.centre, found.start, found.stop, found.stop - found.start)

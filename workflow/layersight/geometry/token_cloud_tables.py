@@ -188,7 +188,9 @@ def correlation(
     varies = (np.ptp(a, axis=1) > 0) & (np.ptp(b, axis=1) > 0)
     if ranks:
         a, b = stats.rankdata(a, axis=1), stats.rankdata(b, axis=1)
-    low, high = percentile_ends(_row_correlations(a[varies], b[varies]), level=level)
+    low = high = float("nan")
+    if varies.any():
+        low, high = percentile_ends(_row_correlations(a[varies], b[varies]), level=level)
     return Interval(float(found.statistic), low, high), float(found.pvalue)
 
 
