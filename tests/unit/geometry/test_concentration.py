@@ -86,7 +86,8 @@ def test_the_interval_over_items_is_that_of_a_ratio_of_means():
     assert found["centre"].value == pytest.approx(expected.centre)
     assert found["window_width"].value == expected.stop - expected.start
     resampled = stats.bootstrap(
-        (changes @ np.arange(1, 7), changes.sum(axis=1)), lambda a, b, axis: a.sum(axis) / b.sum(axis),
+        (changes @ np.arange(1, 7), changes.sum(axis=1)),
+        lambda a, b, axis: a.sum(axis) / b.sum(axis),
         n_resamples=4000, paired=True, confidence_level=0.9, method="percentile",
         rng=np.random.default_rng(2),
     ).confidence_interval  # fmt: skip
