@@ -98,4 +98,5 @@ def in_order(batch: Batch, order: npt.NDArray[np.intp]) -> Batch:
 
 
 def _every_token(hidden: torch.Tensor) -> torch.Tensor:
-    return hidden[0].float().cpu()
+    # A copy, since a later block may go on in the same memory.
+    return hidden[0].to("cpu", torch.float32, copy=True)
