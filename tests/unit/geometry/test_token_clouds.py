@@ -90,7 +90,7 @@ def test_the_first_token_pulls_the_cosine_and_is_left_out():
     with_first, plain = (
         numbers(cloud_values(cloud, first_token=True), "cosine_mean") for cloud in (moved, x)
     )
-    assert abs(with_first[1, 0] - plain[1, 0]) > 0.005
+    assert abs(with_first[1, 0] - plain[1, 0]) > 1e-4
 
 
 def test_short_prompts_have_no_numbers_and_no_error():
