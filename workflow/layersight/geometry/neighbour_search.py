@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -21,10 +19,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from layersight.geometry.tensor_work import Workers, group_size, smallest, spans_of, workers_of
+
 # Exact distances are made in pieces that stay in the cache of a core.
 _CACHED_BYTES = 2**22
 # Rows of one product: more make it no faster.
 _BLOCK_ROWS = 1024
+# Numbers that are centred at a time.
+_MADE_ENTRIES = 2**21
+# Rows that tell roughly where another one lies.
+_PIVOTS = 64
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def search(
         device: as torch names it.
         memory: bytes for all that is allocated beside the vectors, at least `least_memory`.
     """
-    with torch.inference_mode(), _full_precision(), _workers(device) as workers:
+    with torch.inference_mode(), _full_precision(), workers_of(device) as workers:
         space = _Space(vectors, norms, device, workers)
         n = space.n
         indices = torch.empty((n, k), dtype=torch.int32, device=device)
@@ -70,7 +74,8 @@ def search(
         for precision in (torch.float32, torch.float64):
             before = len(pending)
             if before:
-                pending = _Candidates(space, k, precision, room).settle(pending, indices, squared)
+                candidates = _Candidates(space, k, precision, room)
+                pending = candidates.settle(candidates.gathered(pending), indices, squared)
             settled.append(before - len(pending))
         _settle_by_differences(space, pending, indices, squared, room)
         counts = (settled[0], settled[1], len(pending))
@@ -102,54 +107,6 @@ def _full_precision() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-class _Workers:
-    """Threads that share work on tensors, each with one core.
-
-    A chain of small operations is quicker so than with all cores in every operation, which wait for
-    one another at each; much quicker where others use the cores, too.
-    """
-
-    def __init__(self, count: int, pool: ThreadPoolExecutor | None) -> None:
-        self.count = count
-        self._pool = pool
-
-    def share(self, work: Callable[[slice], None], rows: int) -> None:
-        """Call `work` with slices that cover `0..rows`, and wait for all."""
-        parts = list(spans_of(rows, -(-rows // self.count)))
-        if self._pool is None or len(parts) == 1:
-            for part in parts:
-                work(part)
-            return
-
-        def inferring(part: slice) -> None:
-            with torch.inference_mode():  # holds for one thread only
-                work(part)
-
-        for _ in self._pool.map(inferring, parts):
-            pass
-
-
-@contextmanager
-def _workers(device: str) -> Iterator[_Workers]:
-    """As many workers as torch has threads on the CPU; one for another device."""
-    count = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
-    if count == 1:
-        yield _Workers(1, None)
-        return
-    started = Barrier(count)
-
-    def start() -> None:
-        torch.set_num_threads(1)
-        started.wait()
-
-    with ThreadPoolExecutor(count) as pool:
-        for done in [pool.submit(start) for _ in range(count)]:
-            done.result()
-        # What belongs to the thread stays one in the workers; what they share is set back.
-        torch.set_num_threads(count)
-        yield _Workers(count, pool)
-
-
 class _Space:
     """The vectors as given, and how to read any of them in float64."""
 
@@ -158,7 +115,7 @@ class _Space:
         vectors: npt.NDArray[np.floating[Any]],
         norms: npt.NDArray[np.float64] | None,
         device: str,
-        workers: _Workers,
+        workers: Workers,
     ) -> None:
         self.workers = workers
         with warnings.catch_warnings():
@@ -202,43 +159,6 @@ class _Space:
         return room // 2
 
 
-def spans_of(total: int, length: int) -> Iterator[slice]:
-    """Cut `0..total` into slices of at most `length`, and at least one, each."""
-    length = max(1, length)
-    for start in range(0, total, length):
-        yield slice(start, min(start + length, total))
-
-
-def smallest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return the `count` smallest numbers of every row and their columns, in any order.
-
-    The row is cut into groups. A number among the `count` smallest lies in one of the `count`
-    groups with the smallest minima: the minima of the others are no smaller, and there are `count`
-    of them. So most numbers are looked at once only, by a minimum over the groups.
-
-    Args:
-        values: `(rows, columns)` contiguous; columns a multiple of `group_size(columns, count)`.
-        count: at most the number of columns.
-    """
-    rows, columns = values.shape
-    size = group_size(columns, count)
-    if size == 1:
-        return torch.topk(values, count, dim=1, largest=False, sorted=False)
-    groups = columns // size
-    grouped = values.view(rows, size, groups)
-    chosen = torch.topk(grouped.amin(dim=1), count, dim=1, largest=False, sorted=False).indices
-    members = grouped.gather(2, chosen[:, None].expand(rows, size, count)).view(rows, -1)
-    least, place = torch.topk(members, count, dim=1, largest=False, sorted=False)
-    group = chosen.gather(1, place % count)
-    return least, group + groups * torch.div(place, count, rounding_mode="floor")
-
-
-def group_size(columns: int, count: int) -> int:
-    """Return how many numbers `smallest` puts in a group: about sqrt(columns / count)."""
-    size = round(math.sqrt(columns / count))
-    return size if size > 2 else 1
-
-
 class _Candidates:
     """Rows minus their mean in one precision, and lower bounds on their distances.
 
@@ -256,7 +176,7 @@ class _Candidates:
         self.itemsize = precision.itemsize
         unit = torch.finfo(precision).eps / 2
         self.slack = 1.01 * (0.5 * (d + 1) * unit / (1 - (d + 1) * unit) + 16 * unit)
-        self.length = max(1, room // (64 * d))
+        self.length = max(1, min(room // (64 * d), _MADE_ENTRIES // d))
         self._centre()
         size = group_size(n, self.count)
         self.columns = -(-n // size) * size
@@ -285,10 +205,10 @@ class _Candidates:
         for span in spans_of(space.n, self.length):
             total += space.exact(span).sum(dim=0)
         self.mean = total / space.n
-        largest = max(
-            float((space.exact(span) - self.mean).abs_().max())
-            for span in spans_of(space.n, self.length)
-        )
+        largest = 0.0
+        for span in spans_of(space.n, self.length):
+            least, most = (space.exact(span) - self.mean).aminmax()
+            largest = max(largest, -float(least), float(most))
         exponent = -math.ceil(math.log2(largest)) if largest > 0 else 0
         self.scale = 2.0 ** min(max(exponent, -1000), 1000)
 
@@ -304,6 +224,20 @@ class _Candidates:
         exact.copy_(rows[:, :-1])
         rows[:, -1] = math.sqrt(self.slack) * torch.linalg.vector_norm(exact, dim=1)
         return rows
+
+    def gathered(self, which: Tensor) -> Tensor:
+        """Return rows in an order that has near ones together: their neighbours stay in the cache.
+
+        Rows are sorted by the nearest of a few that are taken as pivots. No result depends on it.
+        """
+        if self.kept is None:
+            return which
+        pivots = torch.arange(0, self.space.n, -(-self.space.n // _PIVOTS), device=which.device)
+        nearest = torch.empty_like(which)
+        for span in spans_of(len(which), self.length):
+            products = self.kept[which[span]] @ self.kept[pivots].T
+            nearest[span] = torch.add(self.column_term[pivots], products, alpha=-2).argmin(dim=1)
+        return which[nearest.argsort(stable=True)]
 
     def _bounds(self, block: Tensor) -> Tensor:
         """Lower bounds on the squared scaled distances, less the term of the block's row."""
