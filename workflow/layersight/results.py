@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-_TABLES = artefacts.TABLES | artefacts.OPTIONAL_TABLES
+_TABLES = artefacts.all_tables()
 
 
 class Results:

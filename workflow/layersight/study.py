@@ -14,6 +14,7 @@ from pydantic import Field, PositiveInt, ValidationInfo, field_validator, model_
 from layersight.layers import Layers, chosen_blocks
 from layersight.models import registry
 from layersight.strict import Strict
+from layersight.study_measures import Attention, Geometry, LinearProbes, TokenClouds
 from layersight.tuning import methods
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$")]
@@ -337,20 +338,6 @@ class Activations(Strict):
         return _distinct(value, "streams")
 
 
-class Geometry(Strict):
-    """Settings of the representation metrics."""
-
-    k: PositiveInt = 10
-    """Neighbours of the overlap metrics."""
-    two_nn_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 0.9
-    """Share of the ratios that TwoNN keeps (the largest are discarded)."""
-    gride_range_max: Annotated[int, Field(ge=2)] = 64
-    """Largest neighbour rank of GRIDE."""
-    metric: Literal["euclidean", "cosine"] = "euclidean"
-    resamples: Annotated[int, Field(ge=100)] = 500
-    """Resamples behind the intervals of a layer (there are many layers)."""
-
-
 class Sweep(Strict):
     """A family of windows [start, stop)."""
 
@@ -426,17 +413,6 @@ class Evaluation(Strict):
     attention: Literal["sdpa", "eager"] = "sdpa"
 
 
-class Attention(Strict):
-    """How subjects divide their attention between image and text while they answer (LMAR)."""
-
-    items: PositiveInt = 100
-    """Visual questions, the first of the probe set (Bi et al. 2024 take 100)."""
-    new_tokens: PositiveInt = 8
-    """Longest generated answer, whose tokens' attention is read."""
-    batch_size: PositiveInt = 8
-    """Questions at a time."""
-
-
 class Statistics(Strict):
     """Intervals."""
 
@@ -508,6 +484,10 @@ class Study(Strict):
     evaluation: Evaluation = Evaluation()
     attention: Attention | None = None
     """Also measure the modality attention ratio of every block; null leaves it out."""
+    linear_probes: LinearProbes | None = None
+    """Also read the kind of thing off every layer with linear probes; null leaves them out."""
+    token_clouds: TokenClouds | None = None
+    """Also measure the cloud of every single prompt's tokens; null leaves them out."""
     statistics: Statistics = Statistics()
     compute: Compute = Compute()
     quota: Quota = Quota()
@@ -571,6 +551,26 @@ class Study(Strict):
             raise ValueError(
                 f"probes.items: {self.probes.items} items, but geometry.k = {self.geometry.k} "
                 f"neighbours need {needed}: no overlap would be defined"
+            )
+        if self.geometry.neighbours < needed and self.geometry.neighbours < self.probes.items - 1:
+            raise ValueError(
+                f"geometry.neighbours: {self.geometry.neighbours} neighbours are stored, but "
+                f"overlaps at geometry.k = {self.geometry.k} need {needed}, since items that are "
+                "copies elsewhere are taken out of the lists"
+            )
+        if self.geometry.neighbours < self.geometry.gride_range_max:
+            raise ValueError(
+                f"geometry.neighbours: {self.geometry.neighbours} neighbours are stored, but "
+                f"geometry.gride_range_max reads neighbour {self.geometry.gride_range_max}"
+            )
+        density = self.geometry.density
+        if density is not None and self.geometry.neighbours < min(
+            4 * density.k, self.probes.items - 1
+        ):
+            raise ValueError(
+                f"geometry.neighbours: {self.geometry.neighbours} neighbours are stored; density "
+                f"peaks with k = {density.k} need {4 * density.k}, since subsets of the items "
+                "keep a part of each list"
             )
         if self.probes.items <= self.geometry.gride_range_max:
             raise ValueError(

@@ -121,6 +121,29 @@ def attention(study: Study, subject: str = "aligned", *, on_gpu: bool | None = N
     return Cost(cost.seconds, cost.memory_mb + held / _MB, disk / _MB, disk / _MB)
 
 
+def token_clouds(study: Study, subject: str = "aligned", *, on_gpu: bool | None = None) -> Cost:
+    """Every prompt by itself, some of them in other orders, and the cloud of each run's tokens."""
+    settings = study.token_clouds
+    if settings is None:
+        return Cost(0.0, 0.0)
+    count = min(settings.prompts or sizes.probe_items(study), sizes.probe_items(study))
+    shuffled = min(settings.shuffled_prompts, count)
+    tokens, runs = 0.0, 0.0
+    for name in sizes.probes_read(study, subject):
+        text = of.TEXT_TOKENS if name.endswith("questions") else of.TEXT_TOKENS // 2
+        length = sizes.sequence(study, text, name not in sizes.TEXT_PROBES)
+        # Orders in more blocks than there are tokens are not run.
+        levels = sum(4**level <= length for level in range(1, settings.largest_shuffle + 1))
+        runs += count + shuffled * levels
+        tokens += (count + shuffled * levels) * length
+    # A prompt by itself fills no batch.
+    cost = _measuring(study, subject, tokens * of.SINGLE_PROMPT, on_gpu)
+    rows = runs * len(study.layers) * (8 + len(settings.ks))
+    seconds = cost.seconds + runs * len(study.layers) * of.TOKEN_CLOUD_SECONDS
+    disk = of.TABLE_BYTES + rows * of.ROW_BYTES["token_clouds"]
+    return Cost(seconds, cost.memory_mb + rows * 1e-3, disk / _MB, disk / _MB)
+
+
 def patching(study: Study, subject: str | None = None, *, on_gpu: bool | None = None) -> Cost:
     """Block evaluations of the prefix tree, both models loaded, for one variant and seed."""
     shape = sizes.shape(study)

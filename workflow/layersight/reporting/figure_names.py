@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 from layersight import artefacts
 from layersight.study import Study
 
@@ -10,11 +12,18 @@ def tables_of(study: Study) -> dict[str, str]:
     """Return name and path, below `results/<study>/`, of every table that a study has.
 
     Args:
-        study: `attention` is read.
+        study: the keys of `artefacts.OPTIONAL_TABLES` are read.
     """
-    if study.attention is None:
-        return dict(artefacts.TABLES)
-    return artefacts.TABLES | artefacts.OPTIONAL_TABLES
+    tables = dict(artefacts.TABLES)
+    for key, wanted in artefacts.OPTIONAL_TABLES.items():
+        if asks_for(study, key):
+            tables |= wanted
+    return tables
+
+
+def asks_for(study: Study, key: str) -> bool:
+    """Return whether a study has an optional part, such as `attention` or `geometry.density`."""
+    return attrgetter(key)(study) is not None
 
 
 def figure_names(study: Study) -> list[str]:
