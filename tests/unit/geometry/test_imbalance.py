@@ -34,7 +34,7 @@ def test_imbalance_agrees_with_dadapy(cloud, k):
 
 def test_a_short_table_gives_the_expectation_of_what_dadapy_draws():
     x, y = gaussian(), perturbed(gaussian())
-    a, b = all_neighbours(x), all_neighbours(y)[:, :20]
+    a, b = all_neighbours(x), all_neighbours(y)[:, :10]
     from dadapy._utils.metric_comparisons import _return_imbalance
 
     own = np.arange(len(x))[:, np.newaxis]

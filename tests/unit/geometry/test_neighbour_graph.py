@@ -13,7 +13,7 @@ import pytest
 import layersight
 from layersight.errors import DataError
 from layersight.geometry.graph import GRAPH, neighbour_graph, read_graph, write_graph
-from layersight.geometry.graph_pairs import matched, restricted
+from layersight.geometry.graph_pairs import matched_neighbours, restricted
 from layersight.geometry.graph_store import SUMMARY, GraphStore, graph_path, write_graphs
 from layersight.geometry.neighbours import NeighboursError, nearest_neighbours
 from layersight.geometry.overlap import neighbourhood_overlap
@@ -149,7 +149,7 @@ def test_matched_graphs_equal_a_search_among_the_items_of_both():
     order = np.random.default_rng(3).permutation(N)
     a = graph_of(x, 30)
     b = neighbour_graph(IDS[order], y[order], 30, metric="cosine")
-    both = matched(a, b)
+    both = matched_neighbours(a, b)
     # Of equal vectors of y the first in its own order takes part.
     kept = np.flatnonzero(np.isin(IDS, a.kept_ids) & np.isin(IDS, b.kept_ids))
     np.testing.assert_array_equal(both.item_ids, IDS[kept])
@@ -171,10 +171,10 @@ def test_graphs_of_different_items_are_refused():
     a = graph_of(with_copies_and_zeros())
     other = np.array([*IDS[:-1], "stranger"])
     with pytest.raises(NeighboursError, match="1 only the first, 1 only the second"):
-        matched(a, neighbour_graph(other, with_copies_and_zeros(), 8))
+        matched_neighbours(a, neighbour_graph(other, with_copies_and_zeros(), 8))
     twice = np.array([*IDS[:-1], IDS[0]])
     with pytest.raises(NeighboursError, match="occurs twice"):
-        matched(a, neighbour_graph(twice, with_copies_and_zeros(), 8))
+        matched_neighbours(a, neighbour_graph(twice, with_copies_and_zeros(), 8))
 
 
 def layered(layer, stream):
@@ -195,7 +195,7 @@ def test_every_stream_and_layer_has_a_graph_and_a_row_in_the_summary(tmp_path):
     assert_same_graph(store.read(3, "image"), graph_of(layered(3, "image")[1]))
     summary = read_table(tmp_path / "g/summary.parquet", SUMMARY).to_pandas()
     first = summary.query("layer == 0 and stream == 'last'").iloc[0]
-    assert (first.items, first.distinct, first.copies, first.k) == (N, 1, N - 1, 0)
+    assert first[["items", "distinct", "copies", "k"]].tolist() == [N, 1, N - 1, 0]
     rest = summary.drop(index=first.name)
     assert (rest[["by_float32", "by_float64", "by_differences"]].sum(axis=1) == N - 3).all()
     assert not list(tmp_path.glob(".g*"))

@@ -35,7 +35,7 @@ class MatchedNeighbours:
         return min(self.in_a.shape[1], self.in_b.shape[1])
 
 
-def matched(a: NeighbourGraph, b: NeighbourGraph) -> MatchedNeighbours:
+def matched_neighbours(a: NeighbourGraph, b: NeighbourGraph) -> MatchedNeighbours:
     """Restrict two graphs to the items that take part in both, matched by id.
 
     The neighbours of a point among fewer points are what is left of its list, in the same order:

@@ -19,8 +19,8 @@ from layersight.geometry.graph import NeighbourGraph, neighbour_graph, read_grap
 from layersight.geometry.neighbours import Metric, NeighboursError, Vectors
 from layersight.progress import Progress
 from layersight.storage.atomic import atomic_folder
-from layersight.storage.partial import keep_rows, kept_rows
 from layersight.storage.tables import write_table
+from layersight.storage.unfinished import keep_rows, kept_rows
 
 Read = Callable[[int, str], tuple[npt.NDArray[Any], Vectors]]
 """Layer and stream to item ids `(n,)` of str and vectors `(n, d)`."""

@@ -26,9 +26,9 @@ from layersight.geometry.measure import (
     UNDEFINED,
     Read,
     VectorsError,
-    _checked,
-    _labels,
-    _matched,
+    checked,
+    labels_of,
+    matched,
 )
 from layersight.progress import Progress
 from layersight.seeds import derive_seed
@@ -133,8 +133,8 @@ def linear_probe_table(
     rows = []
     for layer in layers:
         where = f"streams {stream_image!r} and {stream_text!r}, layer {layer}"
-        ids, image = _checked(read_image, layer, stream_image)
-        text = _matched(ids, *_checked(read_text, layer, stream_text), where)
+        ids, image = checked(read_image, layer, stream_image)
+        text = matched(ids, *checked(read_text, layer, stream_text), where)
         if image.shape != text.shape:
             raise VectorsError(
                 f"{where}: vectors have {image.shape[1]} and {text.shape[1]} dimensions; a probe "
@@ -142,7 +142,7 @@ def linear_probe_table(
             )
         # Sorted, so that folds and draws depend on the items and not on their order in the files.
         by = np.argsort(ids)
-        classes, kinds = _labels(ids[by], labels, where), _labels(ids[by], types, where)
+        classes, kinds = labels_of(ids[by], labels, where), labels_of(ids[by], types, where)
         key = {
             "subject": subject,
             "stream_image": stream_image,

@@ -125,7 +125,7 @@ def intrinsic_dimension_table(
     rows = []
     for stream in streams:
         for layer in layers:
-            _, vectors = _checked(read, layer, stream)
+            _, vectors = checked(read, layer, stream)
             firsts = first_copies(vectors)
             distinct = vectors[firsts & _has_neighbours(vectors, settings)]
             found = _dimension_estimates(distinct, settings)
@@ -183,8 +183,8 @@ def change_table(
         for layer in layers:
             rng = _generator(seed, f"change/{stream}", layer)
             where = f"stream {stream!r}, layer {layer}"
-            ids, before = _checked(read_reference, layer, stream)
-            after = _matched(ids, *_checked(read_subject, layer, stream), where)
+            ids, before = checked(read_reference, layer, stream)
+            after = matched(ids, *checked(read_subject, layer, stream), where)
             if before.shape != after.shape:
                 raise VectorsError(
                     f"{where}: vectors of {reference!r} have {before.shape[1]} dimensions, "
@@ -240,9 +240,9 @@ def cross_modal_table(
     for layer in layers:
         rng = _generator(seed, f"cross_modal/{stream_image}/{stream_text}", layer)
         where = f"streams {stream_image!r} and {stream_text!r}, layer {layer}"
-        ids, image = _checked(read_image, layer, stream_image)
-        text = _matched(ids, *_checked(read_text, layer, stream_text), where)
-        labels = _labels(ids, groups, where)
+        ids, image = checked(read_image, layer, stream_image)
+        text = matched(ids, *checked(read_text, layer, stream_text), where)
+        labels = labels_of(ids, groups, where)
         values = _cross_modal_neighbours(image, text, labels, settings, rng)
         values["cka"] = (0, len(ids), _cka(image, text, settings, rng))
         wrong = text[derangement(len(ids), rng)] if len(ids) > 1 else text
@@ -275,7 +275,12 @@ def _generator(seed: int, table: str, layer: int) -> np.random.Generator:
     return np.random.default_rng(derive_seed(seed, f"geometry/{table}/{int(layer)}"))
 
 
-def _checked(read: Read, layer: int, stream: str) -> tuple[Ids, Vectors]:
+def checked(read: Read, layer: int, stream: str) -> tuple[Ids, Vectors]:
+    """Read the item ids `(n,)` and vectors `(n, d)` float32 of one layer and stream.
+
+    Raises:
+        VectorsError: vectors that are not one an item, none at all, or not finite.
+    """
     ids, vectors = read(layer, stream)
     where = f"stream {stream!r}, layer {layer}"
     if vectors.ndim != 2 or len(ids) != len(vectors) or vectors.size == 0:
@@ -292,8 +297,18 @@ def _checked(read: Read, layer: int, stream: str) -> tuple[Ids, Vectors]:
     return np.asarray(ids), np.asarray(vectors, dtype=np.float32)
 
 
-def _matched(ids: Ids, other_ids: Ids, other: Vectors, where: str) -> Vectors:
-    """Rows of `other` in the order of `ids`."""
+def matched(ids: Ids, other_ids: Ids, other: Vectors, where: str) -> Vectors:
+    """Return the rows of `other` in the order of `ids`.
+
+    Args:
+        ids: `(n,)`, the wanted order.
+        other_ids: `(n,)`, those of the rows of `other`, in any order.
+        other: `(n, ...)`.
+        where: stream and layer, for messages.
+
+    Raises:
+        VectorsError: the two hold different items, or an item twice.
+    """
     place = {item: row for row, item in enumerate(other_ids.tolist())}
     wanted = ids.tolist()
     if len(place) != len(other_ids) or len(set(wanted)) != len(wanted):
@@ -308,7 +323,17 @@ def _matched(ids: Ids, other_ids: Ids, other: Vectors, where: str) -> Vectors:
     return other[[place[item] for item in wanted]]
 
 
-def _labels(ids: Ids, groups: Mapping[str, Any], where: str) -> npt.NDArray[Any]:
+def labels_of(ids: Ids, groups: Mapping[str, Any], where: str) -> npt.NDArray[Any]:
+    """Return the group of every item as a number, `(n,)` int: 0 for the first that is met.
+
+    Args:
+        ids: `(n,)`.
+        groups: item id to group.
+        where: stream and layer, for messages.
+
+    Raises:
+        VectorsError: an item without a group.
+    """
     missing = [item for item in ids.tolist() if item not in groups]
     if missing:
         raise VectorsError(

@@ -181,7 +181,7 @@ class _Candidates:
         lengths = []
         for span in spans_of(n, self.length):
             rows = self._made(span)
-            lengths.append(rows[:, :-1].double().square_().sum(dim=1))
+            lengths.append(rows[:, :-1].double().square().sum(dim=1))
             if self.kept is not None:
                 self.kept[span] = rows
         self.lengths = torch.cat(lengths) * (1 - self.slack)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from layersight.errors import DataError
 from layersight.geometry.graph import NeighbourGraph, ReadGraph
-from layersight.geometry.graph_pairs import matched, restricted
+from layersight.geometry.graph_pairs import matched_neighbours, restricted
 from layersight.geometry.neighbours import NeighboursError
 from layersight.geometry.overlap import (
     class_weights,
@@ -239,7 +239,7 @@ def label_overlap_table(
 def _overlap_rows(
     a: NeighbourGraph, b: NeighbourGraph, settings: OverlapSettings, rng: np.random.Generator
 ) -> list[dict[str, Any]]:
-    both = matched(a, b)
+    both = matched_neighbours(a, b)
     n = len(both.item_ids)
     ks = [k for k in settings.ks if k <= both.width and n >= max(3 * k, 3)]
     paired: dict[int, Interval] = {}

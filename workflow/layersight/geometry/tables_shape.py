@@ -11,7 +11,7 @@ import pandas as pd
 from layersight.geometry.dimension_correlation import dimension_correlation
 from layersight.geometry.imbalance import imbalance_measures
 from layersight.geometry.massive import MASSIVE_COLUMNS, massive_activations, massive_measures
-from layersight.geometry.measure import FEWEST_VECTORS, Read, Vectors, _checked, _matched
+from layersight.geometry.measure import FEWEST_VECTORS, Read, Vectors, checked, matched
 from layersight.geometry.modality import cosine_measures, gap_measures
 from layersight.geometry.neighbours import Metric, first_copies, nearest_neighbours
 from layersight.geometry.spectrum import spectrum_measures
@@ -69,7 +69,7 @@ def spectrum_tables(
     reported: list[pd.DataFrame] = []
     for stream in streams:
         for layer in layers:
-            _, x = _checked(read, layer, stream)
+            _, x = checked(read, layer, stream)
             key = {"subject": subject, "probe": probe, "stream": stream, "layer": int(layer)}
             rng = np.random.default_rng(derive_seed(seed, f"geometry/spectrum/{stream}/{layer}"))
             settings: dict[str, Any] = {"resamples": resamples, "level": level, "rng": rng}
@@ -141,8 +141,8 @@ def pair_table(
     rows: list[dict[str, Any]] = []
     for layer in layers:
         where = f"streams {stream_x!r} and {stream_y!r}, layer {layer}"
-        ids, x = _checked(read_x, layer, stream_x)
-        y = _matched(ids, *_checked(read_y, layer, stream_y), where)
+        ids, x = checked(read_x, layer, stream_x)
+        y = matched(ids, *checked(read_y, layer, stream_y), where)
         if len(x) < FEWEST_VECTORS:
             continue
         rng = np.random.default_rng(
