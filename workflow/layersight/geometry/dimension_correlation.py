@@ -71,9 +71,9 @@ def dimension_correlation(
     anew in each subset. An item that is left out changes the neighbours of others too, so that the
     subsets vary more than independent terms would, and the interval is wider than the spread of the
     estimate: 1.25 times for subsets of half of 150 items, 1.3 times for subsets of 80 %, and not
-    at all for small ones, which however say little of the dimension. Items that copy an earlier one on either side are left out, since TwoNN is
-    undefined for copies. Memory is 3 n^2 numbers of eight bytes for n items, so beyond `most_items`
-    a random subset stands for the whole.
+    at all for small ones, which however say little of the dimension. Items that copy an earlier one
+    on either side are left out, since TwoNN is undefined for copies. Memory is 3 n^2 numbers of
+    eight bytes for n items, so beyond `most_items` a random subset stands for the whole.
 
     Args:
         x: `(n, d_x)`.

@@ -118,9 +118,10 @@ def svcca_measures(
 
     Intervals are by subsampling (`subsampling.subsampling_interval`). The directions are those of
     all items; each subset centres its scores and finds its own correlations. Where all of them are
-    well above 0 the interval is as wide as the spread of the estimate (within 5 %); where some are 0
-    in truth, and their estimates positive all the same, it is a quarter to a third wider. The wrong pairs are
-    one derangement of the items: the value that unrelated sides of these spectra have.
+    well above 0 the interval is as wide as the spread of the estimate (within 5 %); where some are
+    0 in truth, and their estimates positive all the same, it is a quarter to a third wider. The
+    wrong pairs are one derangement of the items: the value that unrelated sides of these spectra
+    have.
 
     Args:
         x: `(n, d_x)`.
