@@ -36,7 +36,7 @@ def figure_names(study: Study) -> list[str]:
         study: `activations`, `attention`, `benchmarks` and `patching` are read.
     """
     streams = set(study.activations.streams)
-    last, means = "last" in streams, bool(streams - {"last"})
+    last, means = "last" in streams, bool(streams & {"image_mean", "text_mean"})
     sweeps = {sweep.kind for sweep in study.patching.sweeps}
     # Pictures and words are compared at the last token, and between the means of both.
     paired = last or {"image_mean", "text_mean"} <= streams
