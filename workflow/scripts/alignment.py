@@ -16,7 +16,7 @@ with job(snakemake) as study:
         reference_activations=folders(snakemake.input.get("reference", [])),
         graphs=folders(snakemake.input.graphs),
         reference_graphs=folders(snakemake.input.get("reference_graphs", [])),
-        streams=study.activations.streams,
+        streams=study.activations.stored,
         settings=alignment_settings(study),
         seed=derive_seed(study.seed, f"geometry/{subject}/alignment"),
         out=Path(snakemake.output[0]),

@@ -12,7 +12,7 @@ with job(snakemake) as study:
     measure_spectrum(
         subject=subject,
         activations=folders(snakemake.input.activations),
-        streams=study.activations.streams,
+        streams=study.activations.stored,
         settings=spectrum_settings(study),
         seed=derive_seed(study.seed, f"geometry/{subject}/spectrum"),
         out=Path(snakemake.output.spectrum),

@@ -19,7 +19,7 @@ def find_neighbours(study: Study, subject: str = "aligned") -> Cost:
 
 def pool_neighbours(study: Study, subject: str = "aligned") -> Cost:
     """Nearest neighbours in the clouds of images and words together: twice as many items."""
-    pools = pools_of(study.probes.sets, study.activations.streams)
+    pools = pools_of(study.probes.sets, study.activations.stored)
     clouds = sum(len(pool.streams) for pool in pools) * len(study.layers)
     return _search(study, clouds, 2 * sizes.probe_items(study))
 
@@ -62,7 +62,7 @@ def change(study: Study, subject: str = "aligned") -> Cost:
 def density(study: Study, subject: str = "aligned") -> Cost:
     """Density peaks, found anew in every subset."""
     own = _clouds(study, subject)
-    pools = pools_of(study.probes.sets, study.activations.streams)
+    pools = pools_of(study.probes.sets, study.activations.stored)
     pooled = 0 if subject == "base" else sum(len(pool.streams) for pool in pools)
     items = sizes.probe_items(study) * (own + 2 * pooled * len(study.layers))
     seconds = items * study.geometry.subsamples * of.DENSITY_SECONDS
@@ -163,7 +163,7 @@ def _clouds(study: Study, subject: str) -> int:
 
 
 def _pairs(study: Study) -> int:
-    return len(pairs_of(study.probes.sets, study.activations.streams)) * len(study.layers)
+    return len(pairs_of(study.probes.sets, study.activations.stored)) * len(study.layers)
 
 
 def _search(study: Study, clouds: int, n: int) -> Cost:

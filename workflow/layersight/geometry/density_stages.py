@@ -166,6 +166,22 @@ def pooled_labels(
     return found
 
 
+def labels_of_pool(folder: Path, table: Path) -> dict[str, dict[str, str]]:
+    """Label the items of the pooled clouds in a folder of graphs.
+
+    Args:
+        folder: graphs of one pair, see `graph_stages.find_pair_neighbours`.
+        table: a probe set of that pair, whose columns label the items besides.
+
+    Raises:
+        DataError: there are no graphs, or an item has no label.
+    """
+    store = GraphStore(folder)
+    first = store.read(store.layers[0], store.streams()[0])
+    with naming(store.folder):
+        return pooled_labels(labels_of_probe(table), first.item_ids.tolist())
+
+
 def measure_density(
     *,
     subject: str,
