@@ -1,16 +1,19 @@
 """The search behind `neighbours.nearest_neighbours`, with torch on any device.
 
-Every exact distance is summed in one fixed order, by elementwise operations only, so that copies
-of a vector have bit-identical distances and all devices give the same numbers.
+Every exact distance is the sum of squared differences of one pair, over the last axis of a
+contiguous array: its bits depend on the two vectors alone, so that copies of a vector have
+identical distances, however the rows are cut into blocks.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -18,7 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-# Exact distances are made in pieces that stay in the cache of a processor.
+# Exact distances are made in pieces that stay in the cache of a core.
 _CACHED_BYTES = 2**22
 # Rows of one product: more make it no faster.
 _BLOCK_ROWS = 1024
@@ -56,8 +59,8 @@ def search(
         device: as torch names it.
         memory: bytes for all that is allocated beside the vectors, at least `least_memory`.
     """
-    with torch.inference_mode(), _full_precision():
-        space = _Space(vectors, norms, device)
+    with torch.inference_mode(), _full_precision(), _workers(device) as workers:
+        space = _Space(vectors, norms, device, workers)
         n = space.n
         indices = torch.empty((n, k), dtype=torch.int32, device=device)
         squared = torch.empty((n, k), dtype=torch.float64, device=device)
@@ -99,6 +102,54 @@ def _full_precision() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
+class _Workers:
+    """Threads that share work on tensors, each with one core.
+
+    A chain of small operations is quicker so than with all cores in every operation, which wait for
+    one another at each; much quicker where others use the cores, too.
+    """
+
+    def __init__(self, count: int, pool: ThreadPoolExecutor | None) -> None:
+        self.count = count
+        self._pool = pool
+
+    def share(self, work: Callable[[slice], None], rows: int) -> None:
+        """Call `work` with slices that cover `0..rows`, and wait for all."""
+        parts = list(spans_of(rows, -(-rows // self.count)))
+        if self._pool is None or len(parts) == 1:
+            for part in parts:
+                work(part)
+            return
+
+        def inferring(part: slice) -> None:
+            with torch.inference_mode():  # holds for one thread only
+                work(part)
+
+        for _ in self._pool.map(inferring, parts):
+            pass
+
+
+@contextmanager
+def _workers(device: str) -> Iterator[_Workers]:
+    """As many workers as torch has threads on the CPU; one for another device."""
+    count = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
+    if count == 1:
+        yield _Workers(1, None)
+        return
+    started = Barrier(count)
+
+    def start() -> None:
+        torch.set_num_threads(1)
+        started.wait()
+
+    with ThreadPoolExecutor(count) as pool:
+        for done in [pool.submit(start) for _ in range(count)]:
+            done.result()
+        # What belongs to the thread stays one in the workers; what they share is set back.
+        torch.set_num_threads(count)
+        yield _Workers(count, pool)
+
+
 class _Space:
     """The vectors as given, and how to read any of them in float64."""
 
@@ -107,7 +158,9 @@ class _Space:
         vectors: npt.NDArray[np.floating[Any]],
         norms: npt.NDArray[np.float64] | None,
         device: str,
+        workers: _Workers,
     ) -> None:
+        self.workers = workers
         with warnings.catch_warnings():
             # They may be read-only; nothing here writes to them.
             warnings.simplefilter("ignore", UserWarning)
@@ -126,9 +179,27 @@ class _Space:
             chosen /= self.norms[which][:, None]
         return chosen
 
+    def gather(self, which: Tensor, into: Tensor, raw: Tensor | None) -> None:
+        """Write rows in float64 into `(m, d)` memory; `raw` as `raw_rows` makes it."""
+        if raw is None:
+            torch.index_select(self.values, 0, which, out=into)
+        else:
+            torch.index_select(self.values, 0, which, out=raw)
+            into.copy_(raw)
+        if self.norms is not None:
+            into /= self.norms[which][:, None]
+
+    def raw_rows(self, rows: int) -> Tensor | None:
+        """Return memory for rows as they are stored; None where that is float64."""
+        if self.values.dtype == torch.float64:
+            return None
+        return torch.empty((rows, self.d), dtype=self.values.dtype, device=self.device)
+
     def piece(self, room: int) -> int:
-        """Return the bytes in which exact distances are made at a time."""
-        return min(room, _CACHED_BYTES) if self.device.type == "cpu" else room // 2
+        """Return the bytes in which a worker makes exact distances at a time."""
+        if self.device.type == "cpu":
+            return min(room // self.workers.count, _CACHED_BYTES)
+        return room // 2
 
 
 def spans_of(total: int, length: int) -> Iterator[slice]:
@@ -138,19 +209,34 @@ def spans_of(total: int, length: int) -> Iterator[slice]:
         yield slice(start, min(start + length, total))
 
 
-def squared_lengths(vectors: Tensor) -> Tensor:
-    """Return the squared lengths along the last axis; the argument is overwritten.
+def smallest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the `count` smallest numbers of every row and their columns, in any order.
 
-    Halves are added elementwise until one number is left (pairwise summation, error of order
-    log2(d) u; Higham 1993, SIAM J. Sci. Comput. 14:783), which leaves no device any choice.
+    The row is cut into groups. A number among the `count` smallest lies in one of the `count`
+    groups with the smallest minima: the minima of the others are no smaller, and there are `count`
+    of them. So most numbers are looked at once only, by a minimum over the groups.
+
+    Args:
+        values: `(rows, columns)` contiguous; columns a multiple of `group_size(columns, count)`.
+        count: at most the number of columns.
     """
-    vectors.square_()
-    width = vectors.shape[-1]
-    while width > 1:
-        half, upper = width // 2, width - width // 2
-        vectors[..., :half] += vectors[..., upper:width]
-        width = upper
-    return vectors[..., 0].clone()
+    rows, columns = values.shape
+    size = group_size(columns, count)
+    if size == 1:
+        return torch.topk(values, count, dim=1, largest=False, sorted=False)
+    groups = columns // size
+    grouped = values.view(rows, size, groups)
+    chosen = torch.topk(grouped.amin(dim=1), count, dim=1, largest=False, sorted=False).indices
+    members = grouped.gather(2, chosen[:, None].expand(rows, size, count)).view(rows, -1)
+    least, place = torch.topk(members, count, dim=1, largest=False, sorted=False)
+    group = chosen.gather(1, place % count)
+    return least, group + groups * torch.div(place, count, rounding_mode="floor")
+
+
+def group_size(columns: int, count: int) -> int:
+    """Return how many numbers `smallest` puts in a group: about sqrt(columns / count)."""
+    size = round(math.sqrt(columns / count))
+    return size if size > 2 else 1
 
 
 class _Candidates:
@@ -172,10 +258,12 @@ class _Candidates:
         self.slack = 1.01 * (0.5 * (d + 1) * unit / (1 - (d + 1) * unit) + 16 * unit)
         self.length = max(1, room // (64 * d))
         self._centre()
-        kept_bytes = n * (d + 1) * self.itemsize
+        size = group_size(n, self.count)
+        self.columns = -(-n // size) * size
+        kept_bytes = self.columns * (d + 1) * self.itemsize
         self.kept: Tensor | None = None
         if kept_bytes <= room // 2:
-            self.kept = torch.empty((n, d + 1), dtype=precision, device=space.device)
+            self.kept = torch.zeros((self.columns, d + 1), dtype=precision, device=space.device)
             room -= kept_bytes
         self.room = room
         lengths = []
@@ -185,7 +273,11 @@ class _Candidates:
             if self.kept is not None:
                 self.kept[span] = rows
         self.lengths = torch.cat(lengths) * (1 - self.slack)
-        self.column_term = self.lengths.to(precision)
+        # Columns beyond the last row fill up the last group; none is ever a neighbour.
+        self.column_term = torch.full(
+            (self.columns,), math.inf, dtype=precision, device=space.device
+        )
+        self.column_term[:n] = self.lengths.to(precision)
 
     def _centre(self) -> None:
         space = self.space
@@ -220,7 +312,9 @@ class _Candidates:
         if self.kept is not None:
             bounds = own @ self.kept.T
         else:
-            bounds = torch.empty((len(block), n), dtype=self.precision, device=block.device)
+            bounds = torch.zeros(
+                (len(block), self.columns), dtype=self.precision, device=block.device
+            )
             for span in spans_of(n, self.length):
                 bounds[:, span] = own @ self._made(span).T
         torch.add(self.column_term, bounds, alpha=-2, out=bounds)
@@ -239,9 +333,7 @@ class _Candidates:
             block = pending[span]
             bounds = self._bounds(block)
             if self.count < n - 1:
-                least, candidates = torch.topk(
-                    bounds, self.count, dim=1, largest=False, sorted=False
-                )
+                least, candidates = smallest(bounds, self.count)
                 # Whatever is no candidate has a bound at least as large as theirs.
                 cut = least.amax(dim=1).double() + self.lengths[block] - underflow
             else:
@@ -257,13 +349,25 @@ class _Candidates:
         return torch.cat(unproven)
 
     def _exact(self, block: Tensor, candidates: Tensor) -> Tensor:
-        space = self.space
+        space, d = self.space, self.space.d
         exact = torch.empty(candidates.shape, dtype=torch.float64, device=block.device)
-        piece = space.piece(self.room // 2)
-        for part in spans_of(len(block), piece // (16 * space.d * self.count)):
-            others = space.exact(candidates[part].reshape(-1)).view(-1, self.count, space.d)
-            others -= space.exact(block[part])[:, None]
-            exact[part] = squared_lengths(others)
+        length = max(1, space.piece(self.room // 2) // (16 * d * self.count))
+        own = space.exact(block)
+
+        def work(mine: slice) -> None:
+            rows = min(length, mine.stop - mine.start) * self.count
+            others = torch.empty((rows, d), dtype=torch.float64, device=block.device)
+            raw = space.raw_rows(rows)
+            for start in range(mine.start, mine.stop, length):
+                part = slice(start, min(start + length, mine.stop))
+                which = candidates[part].reshape(-1)
+                there = others[: len(which)]
+                space.gather(which, there, None if raw is None else raw[: len(which)])
+                there = there.view(-1, self.count, d)
+                there -= own[part][:, None]
+                torch.sum(there.square_(), dim=2, out=exact[part])
+
+        space.workers.share(work, len(block))
         return exact
 
 
@@ -281,7 +385,8 @@ def _settle_by_differences(
         for others in spans_of(n, columns):
             theirs = space.exact(others)
             for part in spans_of(len(block), piece // (16 * d * columns)):
-                to_all[part, others] = squared_lengths(theirs - own[part][:, None])
+                differences = theirs - own[part][:, None]
+                to_all[part, others] = differences.square_().sum(dim=2)
         to_all[torch.arange(len(block), device=space.device), block] = math.inf
         every_index = torch.arange(n, device=space.device).expand(len(block), n)
         _keep_nearest(block, every_index, to_all, indices, squared)
