@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from layersight.activations.pages import read_values
@@ -119,9 +120,7 @@ class ActivationStore:
             raise DataError(
                 f"{self.folder}: no stream {stream!r} in layer {layer}; stored: {stored}"
             )
-        columns = {
-            name: np.concatenate([piece.columns[name] for piece in pieces]) for name in names
-        }
+        columns = {name: _array([piece.columns[name] for piece in pieces]) for name in names}
         count = sum(piece.count for piece in pieces)
         vectors = np.empty((count, pieces[0].width), pieces[0].dtype)
         at = 0
@@ -144,7 +143,7 @@ class _Piece:
 
     part: Path
     group: int
-    columns: dict[str, npt.NDArray[Any]]
+    columns: dict[str, pa.Array]
     chosen: npt.NDArray[np.bool_] | None
     facts: Any
     leaf: tuple[int, int]
@@ -187,15 +186,17 @@ def _pieces(part: Path, stream: str, names: list[str], item: str | None) -> Iter
                 continue
             wanted = names if alone else [*names, "stream"]
             table = file.read_row_group(group, columns=wanted, use_threads=False)
-            columns = {name: _array(table.column(name)) for name in wanted}
-            chosen = None if alone else columns.pop("stream") == stream
+            columns = {name: table.column(name).combine_chunks() for name in wanted}
+            chosen = None
+            if not alone:
+                chosen = pc.equal(columns.pop("stream"), stream).to_numpy(zero_copy_only=False)
             if item is not None:
-                here = columns["item_id"] == item
+                here = pc.equal(columns["item_id"], item).to_numpy(zero_copy_only=False)
                 chosen = here if chosen is None else chosen & here
             if chosen is not None:
                 if not chosen.any():
                     continue
-                columns = {name: column[chosen] for name, column in columns.items()}
+                columns = {name: column.filter(chosen) for name, column in columns.items()}
             yield _Piece(
                 part=part,
                 group=group,
@@ -217,19 +218,18 @@ def _opened(part: Path) -> Iterator[pq.ParquetFile]:
         raise DataError(f"{part}: not a readable part ({error}); delete it and rerun") from None
 
 
-def _array(column: pa.ChunkedArray) -> npt.NDArray[Any]:
-    """Return a column as an array; text as numpy's own, of the length of the longest."""
-    whole = column.combine_chunks()
+def _array(pieces: list[pa.Array]) -> npt.NDArray[Any]:
+    """Return pieces of a column as one array; text as numpy's own, of the length of the longest."""
+    whole = pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces)
     if not pa.types.is_string(whole.type):
         return whole.to_numpy(zero_copy_only=False)
     _, offsets, data = whole.buffers()
     at = np.frombuffer(offsets, np.int32)[whole.offset : whole.offset + len(whole) + 1]
     letters = np.frombuffer(data or b"", np.uint8)[: at[-1]]
     length = int(np.diff(at).max(initial=0))
-    if not length or len(letters) == 0 or letters.max() > 127:
+    if not length or letters.max() > 127:
         return whole.to_numpy(zero_copy_only=False).astype(str)
     # ASCII: every letter becomes one of numpy's four-byte ones, all strings at a time.
-    places = at[:-1, None] + np.arange(length, dtype=np.int32)
-    found = letters[places.clip(max=len(letters) - 1)].astype(np.uint32)
-    found[places >= at[1:, None]] = 0
-    return found.view(f"<U{length}")[:, 0]
+    places = at[:-1, None].astype(np.intp) + np.arange(length)
+    found = letters.take(places, mode="clip") * (places < at[1:, None])
+    return found.astype(np.uint32).view(f"<U{length}")[:, 0]
