@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def schema(width: int, dtype: str, *, tokens: bool = False) -> pa.Schema:
 def write_streams(
     path: Path,
     form: pa.Schema,
-    streams: Sequence[tuple[str, dict[str, list[Any]], npt.NDArray[Any]]],
+    streams: Iterable[tuple[str, dict[str, list[Any]], npt.NDArray[Any]]],
 ) -> None:
     """Write a file, every stream in row groups of its own.
 
@@ -56,20 +56,18 @@ def write_streams(
             `(rows, width)` of the file's type.
     """
     width, number = form.field("vector").type.list_size, form.field("vector").type.value_type
-    words = [name for name in form.names if form.field(name).type == pa.string()]
     rows = max(1, min(_GROUP_ROWS, _GROUP_BYTES // (width * number.bit_width // 8)))
+    repeated = [name for name in ("stream", "role") if name in form.names]
+    # Ids are all different but for every token of an item: there they are few.
+    repeated += ["item_id"] if "role" in form.names else []
     # Floats of activations hardly compress. A row group's vectors are one page, as plain bytes:
-    # see `layersight.activations.pages`.
+    # see `layersight.activations.pages`. Lz4 is the quickest to read of what makes ids smaller.
+    compression = {name: "lz4" for name in form.names if name != "vector"}
     with pq.ParquetWriter(
         path,
         form,
-        compression={
-            name if name != "vector" else "vector.list.element": "zstd"
-            if name != "vector"
-            else "none"
-            for name in form.names
-        },
-        use_dictionary=words,
+        compression={**compression, "vector.list.element": "none"},
+        use_dictionary=repeated,
         write_statistics=["item_id", "stream"],
         data_page_size=2 * _GROUP_BYTES,
         max_rows_per_page=_GROUP_ROWS,

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from layersight.activations.pages import read_values
@@ -71,7 +72,7 @@ class ActivationStore:
             DataError: no such layer or stream, or an unreadable part.
         """
         columns, vectors = self._stream(layer, stream, POOLED_FILES, ["item_id"], None)
-        return columns["item_id"].astype(str), vectors
+        return columns["item_id"], vectors
 
     def read_tokens(
         self, layer: int, *, item: str | None = None, stream: str = "all"
@@ -90,9 +91,9 @@ class ActivationStore:
             layer, stream, TOKEN_FILES, ["item_id", "position", "role"], item
         )
         return TokenVectors(
-            columns["item_id"].astype(str),
-            columns["position"].astype(np.int32),
-            columns["role"].astype(str),
+            columns["item_id"],
+            columns["position"],
+            columns["role"],
             vectors,
         )
 
@@ -110,7 +111,7 @@ class ActivationStore:
         pieces = [
             piece
             for part in self._parts(layer, files)
-            for piece in _rows_of(part, stream, names, item)
+            for piece in _pieces(part, stream, names, item)
         ]
         if not pieces:
             stored = sorted(self._names(layer, files))
@@ -119,13 +120,13 @@ class ActivationStore:
             raise DataError(
                 f"{self.folder}: no stream {stream!r} in layer {layer}; stored: {stored}"
             )
-        columns = {
-            name: np.concatenate([piece[0][name] for piece in pieces])
-            if len(pieces) > 1
-            else pieces[0][0][name]
-            for name in names
-        }
-        vectors = pieces[0][1] if len(pieces) == 1 else np.concatenate([v for _, v in pieces])
+        columns = {name: _array([piece.columns[name] for piece in pieces]) for name in names}
+        count = sum(piece.count for piece in pieces)
+        vectors = np.empty((count, pieces[0].width), pieces[0].dtype)
+        at = 0
+        for piece in pieces:
+            piece.read(vectors[at : at + piece.count])
+            at += piece.count
         return columns, vectors.astype(np.float32, copy=False)
 
     def _parts(self, layer: int, files: tuple[str, ...]) -> list[Path]:
@@ -136,12 +137,47 @@ class ActivationStore:
         return parts
 
 
-def _rows_of(
-    part: Path, stream: str, names: list[str], item: str | None
-) -> Iterator[tuple[dict[str, npt.NDArray[Any]], npt.NDArray[Any]]]:
-    """Yield columns and vectors of a stream, row group by row group."""
-    with _opened(part) as file, part.open("rb") as plain:
-        where = {name: file.schema_arrow.get_field_index(name) for name in file.schema_arrow.names}
+@dataclass(frozen=True)
+class _Piece:
+    """Rows of a row group that are asked for; `chosen` None takes all."""
+
+    part: Path
+    group: int
+    columns: dict[str, pa.Array]
+    chosen: npt.NDArray[np.bool_] | None
+    facts: Any
+    leaf: tuple[int, int]
+    width: int
+    dtype: type[np.generic]
+
+    @property
+    def count(self) -> int:
+        return int(
+            self.facts.num_values // self.width if self.chosen is None else self.chosen.sum()
+        )
+
+    def read(self, out: npt.NDArray[Any]) -> None:
+        """Read the vectors into `(count, width)`."""
+        whole = out
+        if self.chosen is not None:
+            whole = np.empty((len(self.chosen), self.width), self.dtype)
+        with self.part.open("rb", buffering=0) as plain:
+            plainly = read_values(plain, self.facts, self.leaf, whole)
+        if not plainly:
+            with _opened(self.part) as file:
+                read = file.read_row_group(self.group, columns=["vector"], use_threads=False)
+            flat = read.column("vector").combine_chunks().flatten()
+            whole[:] = flat.to_numpy(zero_copy_only=False).reshape(whole.shape)
+        if self.chosen is not None:
+            out[:] = whole[self.chosen]
+
+
+def _pieces(part: Path, stream: str, names: list[str], item: str | None) -> Iterator[_Piece]:
+    """Yield what a part has of a stream, row group by row group."""
+    with _opened(part) as file:
+        form = file.schema_arrow
+        where = {name: form.get_field_index(name) for name in form.names}
+        vector, leaf = form.field("vector").type, file.schema.column(where["vector"])
         for group in range(file.num_row_groups):
             facts = file.metadata.row_group(group)
             known = facts.column(where["stream"]).statistics
@@ -150,37 +186,50 @@ def _rows_of(
                 continue
             wanted = names if alone else [*names, "stream"]
             table = file.read_row_group(group, columns=wanted, use_threads=False)
-            columns = {name: table.column(name).to_numpy() for name in wanted}
-            chosen = None if alone else columns.pop("stream") == stream
+            columns = {name: table.column(name).combine_chunks() for name in wanted}
+            chosen = None
+            if not alone:
+                chosen = pc.equal(columns.pop("stream"), stream).to_numpy(zero_copy_only=False)
             if item is not None:
-                here = columns["item_id"] == item
+                here = pc.equal(columns["item_id"], item).to_numpy(zero_copy_only=False)
                 chosen = here if chosen is None else chosen & here
-            if chosen is not None and not chosen.any():
-                continue
-            vectors = _vectors(file, plain, group, where["vector"])
             if chosen is not None:
-                columns = {name: column[chosen] for name, column in columns.items()}
-                vectors = vectors[chosen]
-            yield columns, vectors
-
-
-def _vectors(file: pq.ParquetFile, plain: Any, group: int, index: int) -> npt.NDArray[Any]:
-    """Return the vectors of a row group, `(rows, width)`, as they are stored."""
-    form = file.schema_arrow.field(index).type
-    facts, leaf = file.metadata.row_group(group), file.schema.column(index)
-    depth = (leaf.max_definition_level, leaf.max_repetition_level)
-    out = np.empty((facts.num_rows, form.list_size), form.value_type.to_pandas_dtype())
-    if read_values(plain, facts.column(index), depth, out):
-        return out
-    read = file.read_row_group(group, columns=["vector"], use_threads=False).column("vector")
-    flat = read.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return np.array(flat).reshape(out.shape)
+                if not chosen.any():
+                    continue
+                columns = {name: column.filter(chosen) for name, column in columns.items()}
+            yield _Piece(
+                part=part,
+                group=group,
+                columns=columns,
+                chosen=chosen,
+                facts=facts.column(where["vector"]),
+                leaf=(leaf.max_definition_level, leaf.max_repetition_level),
+                width=vector.list_size,
+                dtype=vector.value_type.to_pandas_dtype(),
+            )
 
 
 @contextmanager
 def _opened(part: Path) -> Iterator[pq.ParquetFile]:
     try:
-        with pq.ParquetFile(part) as file:
+        with pa.OSFile(str(part)) as plain, pq.ParquetFile(plain) as file:
             yield file
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{part}: not a readable part ({error}); delete it and rerun") from None
+
+
+def _array(pieces: list[pa.Array]) -> npt.NDArray[Any]:
+    """Return pieces of a column as one array; text as numpy's own, of the length of the longest."""
+    whole = pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces)
+    if not pa.types.is_string(whole.type):
+        return whole.to_numpy(zero_copy_only=False)
+    _, offsets, data = whole.buffers()
+    at = np.frombuffer(offsets, np.int32)[whole.offset : whole.offset + len(whole) + 1]
+    letters = np.frombuffer(data or b"", np.uint8)[: at[-1]]
+    length = int(np.diff(at).max(initial=0))
+    if not length or letters.max() > 127:
+        return whole.to_numpy(zero_copy_only=False).astype(str)
+    # ASCII: every letter becomes one of numpy's four-byte ones, all strings at a time.
+    places = at[:-1, None].astype(np.intp) + np.arange(length)
+    found = letters.take(places, mode="clip") * (places < at[1:, None])
+    return found.astype(np.uint32).view(f"<U{length}")[:, 0]

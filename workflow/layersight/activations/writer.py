@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,7 @@ import pyarrow.parquet as pq
 from layersight.activations.schemas import (
     HEADS,
     PART,
+    TOKEN_FILES,
     TOKENS,
     TOKENS_HEADS,
     schema,
@@ -29,19 +32,29 @@ from layersight.storage.atomic import atomic_file
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows of one call of `add`; `vectors` begin at layer `first`."""
+    """Rows of one call of `add`; their vectors wait on disk.
+
+    Attributes:
+        columns: what the rows have besides their vectors.
+        first: layer that the vectors begin at.
+        width: numbers in a vector.
+    """
 
     columns: dict[str, list[Any]]
     first: int
-    vectors: npt.NDArray[Any]
+    width: int
+
+    def __len__(self) -> int:
+        return len(self.columns["item_id"])
 
 
 class ActivationWriter:
     """Writes the layers of one subject on one probe set, part by part.
 
-    At most `rows_per_part` rows a layer (and one call's more) are held in memory, however many
-    inputs there are. Beside the layers stands a mark `part-NNNN.json` for every part that all
-    layers have; a writer on the same folder goes on after the last of them.
+    Vectors of an unfinished part wait in nameless temporary files, one a layer, so that memory
+    holds one layer of a part at a time, however many inputs there are. Beside the layers stands a
+    mark `part-NNNN.json` for every part that all layers have; a writer on the same folder goes on
+    after the last of them.
 
     Args:
         folder: for the parts; parts that are finished there are kept.
@@ -60,8 +73,9 @@ class ActivationWriter:
         self._rows_per_part = rows_per_part
         self._calls = 0
         self._rows = 0
-        self._held: dict[str, dict[str, list[_Rows]]] = {}
+        self._held: list[tuple[str, str, _Rows]] = []
         self._held_rows = 0
+        self._waiting: list[IO[bytes]] = []
         self._finished: list[dict[str, list[int]]] = []
         for layer in range(layers):
             layer_folder(folder, layer).mkdir(parents=True, exist_ok=True)
@@ -125,34 +139,36 @@ class ActivationWriter:
         file = {(False, False): PART, (True, False): HEADS, (False, True): TOKENS}.get(
             (heads, roles is not None), TOKENS_HEADS
         )
-        streams = self._held.setdefault(file, {})
-        streams.setdefault(stream, []).append(_Rows(columns, first, stored))
+        if not self._waiting:
+            # Closed when the part is written, or with the process: they have no names.
+            self._waiting = [
+                TemporaryFile(dir=self._folder)  # noqa: SIM115
+                for _ in range(self._layers)
+            ]
+        for layer, numbers in enumerate(stored, first):
+            self._waiting[layer].write(np.ascontiguousarray(numbers).data)
+        self._held.append((file, stream, _Rows(columns, first, stored.shape[2])))
         self._held_rows += len(item_ids)
         if self._held_rows >= self._rows_per_part:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is held in memory as one more part of every layer."""
+        """Write the rows since the last part as one more part of every layer."""
         if not self._held:
             return
         part = len(self._finished)
-        files: dict[str, list[int]] = {}
-        for file, streams in sorted(self._held.items()):
-            files[file] = [
-                sum(len(rows.columns["item_id"]) for each in streams.values() for rows in each
-                    if rows.first <= layer)
-                for layer in range(self._layers)
-            ]  # fmt: skip
-            for layer, count in enumerate(files[file]):
-                if count:
-                    self._write(file, part, layer, streams)
+        files: dict[str, list[int]] = {file: [0] * self._layers for file, _, _ in self._held}
+        for layer in range(self._layers):
+            for file, counts in files.items():
+                counts[layer] = self._write(file, part, layer)
         # Last of all: the part counts from here on.
         mark = {"calls": self._calls, "rows": self._held_rows, "files": files}
         with atomic_file(self._mark(part)) as beside:
             beside.write_text(json.dumps(mark), encoding="utf-8")
         self._finished.append(files)
         self._rows += self._held_rows
-        self._held, self._held_rows = {}, 0
+        self._held, self._held_rows = [], 0
+        self._close()
 
     def place(self, folder: Path) -> None:
         """Give the finished parts a second name in another folder, without copying them.
@@ -170,21 +186,51 @@ class ActivationWriter:
                 except OSError:
                     shutil.move(source, target)
 
-    def _write(self, file: str, part: int, layer: int, held: dict[str, list[_Rows]]) -> None:
-        streams = []
-        for name, calls in sorted(held.items()):
-            here = [rows for rows in calls if rows.first <= layer]
-            if not here:
+    def _write(self, file: str, part: int, layer: int) -> int:
+        """Write one file, if it has rows; return how many."""
+        number = np.dtype(self._dtype).itemsize
+        where: dict[str, list[tuple[int, _Rows]]] = {}
+        offset, count = 0, 0
+        for other, stream, rows in self._held:
+            if rows.first > layer:
                 continue
-            columns = {
-                key: [value for rows in here for value in rows.columns[key]]
-                for key in here[0].columns
-            }
-            vectors = [rows.vectors[layer - rows.first] for rows in here]
-            streams.append((name, columns, np.concatenate(vectors)))
-        form = schema(streams[0][2].shape[1], self._dtype, tokens=file in (TOKENS, TOKENS_HEADS))
+            if other == file:
+                where.setdefault(stream, []).append((offset, rows))
+                count += len(rows)
+            offset += len(rows) * rows.width * number
+        if not count:
+            return 0
+        width = next(rows.width for found in where.values() for _, rows in found)
+        form = schema(width, self._dtype, tokens=file in TOKEN_FILES)
         with atomic_file(self._path(file, layer, part)) as beside:
-            write_streams(beside, form, streams)
+            write_streams(
+                beside, form, ((name, *self._back(layer, where[name])) for name in sorted(where))
+            )
+        return count
+
+    def _back(
+        self, layer: int, calls: list[tuple[int, _Rows]]
+    ) -> tuple[dict[str, list[Any]], npt.NDArray[Any]]:
+        """Return columns and vectors of one stream at one layer."""
+        columns = {
+            key: [value for _, rows in calls for value in rows.columns[key]]
+            for key in calls[0][1].columns
+        }
+        width = calls[0][1].width
+        vectors = np.empty((sum(len(rows) for _, rows in calls), width), self._dtype)
+        at = 0
+        for offset, rows in calls:
+            self._waiting[layer].seek(offset)
+            piece = vectors[at : at + len(rows)]
+            if self._waiting[layer].readinto(memoryview(piece).cast("B")) != piece.nbytes:  # type: ignore[attr-defined, arg-type]
+                raise OSError(errno.EIO, "a part could not be read back", str(self._folder))
+            at += len(rows)
+        return columns, vectors
+
+    def _close(self) -> None:
+        for file in self._waiting:
+            file.close()
+        self._waiting = []
 
     def _read_mark(self, part: int) -> dict[str, Any] | None:
         """Return what the mark of a part says, if all layers have the part whole."""
