@@ -12,6 +12,9 @@ import pandas as pd
 from layersight.errors import DataError
 from layersight.geometry.measure import VectorsError
 
+_SHOWN = 3
+"""Metrics that a line names."""
+
 
 @contextmanager
 def naming(*folders: Path) -> Iterator[None]:
@@ -42,7 +45,10 @@ def say_undefined(frame: pd.DataFrame, keys: Sequence[str], where: str) -> None:
     """
     for key, group in frame[frame["value"].isna()].groupby(list(keys), sort=False):
         layers = ", ".join(str(layer) for layer in sorted(set(group["layer"])))
-        metrics = ", ".join(dict.fromkeys(group["metric"]))
+        names = list(dict.fromkeys(group["metric"]))
+        metrics = ", ".join(names[:_SHOWN])
+        if len(names) > _SHOWN:
+            metrics += f" and {len(names) - _SHOWN} more"
         print(
             f"undefined (NaN): {where}: {' '.join(str(part) for part in key)}: layers {layers}, "
             f"{group['n'].min()} to {group['n'].max()} usable items: {metrics}",
