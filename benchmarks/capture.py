@@ -192,7 +192,7 @@ def reading(rows: int, width: int, arguments: argparse.Namespace) -> None:
             layers=1,
             width=width,
             dtype="float32",
-            rows_per_part=arguments.rows_per_part or 4096,
+            rows_per_part=arguments.rows_per_part or 8192,
         )
         for start in range(0, rows, 16):
             chosen = vectors[:, start : start + 16]
