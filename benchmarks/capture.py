@@ -133,41 +133,47 @@ def sizes_of(folder: Path) -> tuple[int, int]:
 
 
 def times(arguments: argparse.Namespace) -> None:
-    """Print the time of capture over that of bare passes, and the size of what it wrote."""
+    """Print the time of capture over that of bare passes, and the size of what it wrote.
+
+    Wall time and time of the processor, of all threads; where others use the machine, the latter
+    counts. Ratios are taken within a pair, and the writing of the part at the end is shared out
+    among the batches.
+    """
     setting = Setting(arguments)
-    ratios, seconds = [], []
-    setting.bare(setting.batches[0])
-    for number in range(arguments.rounds):
-        with tempfile.TemporaryDirectory(dir=arguments.scratch) as folder:
-            writer = setting.writer(Path(folder))
-            taken = {"bare": 0.0, "captured": 0.0}
-
-            def bare(chosen: np.ndarray) -> None:
-                setting.bare(chosen)
-
-            def captured(chosen: np.ndarray, writer: ActivationWriter = writer) -> None:
-                setting.captured(chosen, writer)
-
+    setting.bare(setting.batches[-1])
+    ways = ("bare", "captured")
+    clocks = (time.perf_counter, time.process_time)
+    taken = {way: np.zeros((0, 2)) for way in ways}
+    with tempfile.TemporaryDirectory(dir=arguments.scratch) as folder:
+        writer = setting.writer(Path(folder))
+        for number in range(arguments.rounds):
             for index, chosen in enumerate(setting.batches):
-                ways = {"bare": bare, "captured": captured}
-                for name in sorted(ways, reverse=bool((index + number) % 2)):
-                    start = time.perf_counter()
-                    ways[name](chosen)
-                    taken[name] += time.perf_counter() - start
-            start = time.perf_counter()
-            writer.flush()
-            last = time.perf_counter() - start
-            taken["captured"] += last
-            files, numbers = sizes_of(Path(folder))
-        ratios.append(taken["captured"] / taken["bare"])
-        seconds.append(taken)
+                for way in ways if (index + number) % 2 else reversed(ways):
+                    start = [clock() for clock in clocks]
+                    if way == "bare":
+                        setting.bare(chosen)
+                    else:
+                        setting.captured(chosen, writer)
+                    each = np.array([clock() for clock in clocks]) - start
+                    taken[way] = np.vstack([taken[way], each])
+        start = [clock() for clock in clocks]
+        writer.flush()
+        last = np.array([clock() for clock in clocks]) - start
+        files, numbers = sizes_of(Path(folder))
+    written = last / taken["bare"].sum(0)
+    ratios = np.median(taken["captured"] / taken["bare"], axis=0) + written
+    sums = (taken["captured"].sum(0) + last) / taken["bare"].sum(0)
+    print(
+        f"{arguments.probe}, streams {' '.join(arguments.streams)}, sites "
+        f"{' '.join(arguments.sites)}: {len(taken['bare'])} pairs of batches"
+    )
+    for column, name in enumerate(("wall", "processor")):
         print(
-            f"{arguments.probe:18} {len(setting.inputs.rows):5} inputs  bare {taken['bare']:7.2f} s"
-            f"  with capture {taken['captured']:7.2f} s (last flush {last:.2f} s)"
-            f"  {ratios[-1]:.3f}  files {files / 1e6:.1f} MB, {files / numbers:.4f} of the numbers",
-            flush=True,
+            f"  {name:10} bare {taken['bare'][:, column].sum():7.2f} s  with capture: median of "
+            f"pairs {ratios[column]:.3f}, of the sums {sums[column]:.3f} "
+            f"({written[column]:.3f} of it writing the part)"
         )
-    print(f"{arguments.probe:18} median of {len(ratios)}: {statistics.median(ratios):.3f}")
+    print(f"  files {files / 1e6:.1f} MB, {files / numbers:.4f} of the numbers", flush=True)
 
 
 def memory(arguments: argparse.Namespace) -> None:
@@ -192,7 +198,7 @@ def reading(rows: int, width: int, arguments: argparse.Namespace) -> None:
             layers=1,
             width=width,
             dtype="float32",
-            rows_per_part=arguments.rows_per_part or 4096,
+            rows_per_part=arguments.rows_per_part or 8192,
         )
         for start in range(0, rows, 16):
             chosen = vectors[:, start : start + 16]

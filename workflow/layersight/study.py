@@ -340,7 +340,7 @@ class Activations(Strict):
     block, and what every head hands to attention's output projection."""
     dtype: Literal["float16", "float32"] = "float32"
     """Type on disk."""
-    rows_per_part: PositiveInt = 4096
+    rows_per_part: PositiveInt = 8192
     """Rows of one Parquet part."""
 
     @field_validator("streams")

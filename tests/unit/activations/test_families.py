@@ -21,7 +21,9 @@ NORM_AFTER = ("opt-norm-after", "opt-narrow-embeddings")
 
 def padded() -> Batch:
     """Two rows of random tokens; the second is shorter, padded on the left."""
-    tokens = torch.randint(3, VOCABULARY, (ROWS, LENGTH), generator=torch.Generator().manual_seed(0))
+    tokens = torch.randint(
+        3, VOCABULARY, (ROWS, LENGTH), generator=torch.Generator().manual_seed(0)
+    )
     mask = torch.ones_like(tokens)
     mask[1, :PADDED] = 0
     return Batch(tokens, mask, None, mask.to(torch.int8))
