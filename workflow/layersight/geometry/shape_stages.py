@@ -83,6 +83,7 @@ class ShapeSettings:
         fraction: share of the items in each subset.
         level: coverage of the intervals.
         magnitude, ratio: what counts as massive, see `massive.massive_activations`.
+        variance: share of the variance that SVCCA keeps.
         k: neighbours of the information imbalance.
         permutations: of the intrinsic-dimension correlation.
         two_nn_fraction: share of the distance ratios that TwoNN fits.
@@ -94,6 +95,7 @@ class ShapeSettings:
     level: float = 0.95
     magnitude: float = 100.0
     ratio: float = 1000.0
+    variance: float = 0.95
     k: int = 1
     permutations: int = 100
     two_nn_fraction: float = 0.9
@@ -106,7 +108,7 @@ class ShapeSettings:
                 raise ValueError(
                     f"{name} is {getattr(self, name)}; it must be at least {smallest}."
                 )
-        for name in ("fraction", "level"):
+        for name in ("fraction", "level", "variance"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie in (0, 1).")
 
@@ -269,6 +271,7 @@ def _compared(
             # Without the subject: the same draws for all, so that they compare.
             seed=derive_seed(seed, f"geometry/alignment/{comparison}/{x.probe}/{y.probe}"),
             key=key,
+            variance=settings.variance,
             k=settings.k,
             permutations=settings.permutations,
             two_nn_fraction=settings.two_nn_fraction,

@@ -126,6 +126,7 @@ def pair_table(
     layers: Sequence[int],
     seed: int,
     key: Mapping[str, str],
+    variance: float = 0.95,
     k: int = 1,
     permutations: int = 100,
     two_nn_fraction: float = 0.9,
@@ -147,6 +148,7 @@ def pair_table(
         layers: layers to measure.
         seed: the random draws of each layer derive from it.
         key: further columns, put before the others ("subject", "stream_image", ...).
+        variance: share of the variance that SVCCA keeps.
         k: neighbours of the information imbalance.
         permutations, two_nn_fraction, most_items: as `dimension_correlation`.
         resamples: subsets or bootstrap resamples behind every interval.
@@ -174,7 +176,9 @@ def pair_table(
         boot: dict[str, Any] = {"resamples": resamples, "level": level, "rng": rng}
         subsets = {**boot, "fraction": fraction}
         enough = len(x) >= FEWEST_VECTORS
-        measures = svcca_measures(x, y, **subsets) if enough else _undefined(_SVCCA, len(x))
+        measures = _undefined(_SVCCA, len(x))
+        if enough:
+            measures = svcca_measures(x, y, variance=variance, **subsets)
         if x.shape == y.shape:
             pointing = int(np.count_nonzero(x.any(axis=1) & y.any(axis=1)))
             enough = pointing >= FEWEST_VECTORS
