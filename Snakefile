@@ -28,6 +28,7 @@ include: "workflow/rules/models.smk"
 include: "workflow/rules/activations.smk"
 include: "workflow/rules/geometry.smk"
 include: "workflow/rules/attention.smk"
+include: "workflow/rules/token_clouds.smk"
 include: "workflow/rules/patching.smk"
 include: "workflow/rules/benchmarks.smk"
 include: "workflow/rules/report.smk"
@@ -88,6 +89,7 @@ rule geometry:
     """Geometry tables over layers."""
     input:
         rules.geometry_tables.output,
+        rules.concentration.output,
 
 
 rule patching:

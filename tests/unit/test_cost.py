@@ -21,6 +21,7 @@ from layersight.models import registry
 from layersight.models.connectors import Connector
 from layersight.models.deltas import save_connector, save_delta
 from layersight.models.language import load_language_model
+from layersight.reporting.figure_names import asks_for
 from layersight.study import Study
 from layersight.study_file import load_study
 from layersight.tuning import methods
@@ -159,7 +160,17 @@ def test_every_rule_of_every_study_has_a_prediction(name):
         **{rule: [{"subject": f"{variant}/seed-0"}] for rule in ("change", "weight_change")},
         "cross_modal": [{"subject": "aligned"}],
     }
-    absent = {"attention", "attention_tables"} if study.attention is None else set()
+    asked = {
+        "attention": ("attention", "attention_tables"),
+        "token_clouds": ("token_clouds", "token_cloud_tables"),
+        "linear_probes": ("linear_probes",),
+        "geometry.density": ("density", "pool_neighbours"),
+        "geometry.alignment": ("alignment",),
+        "geometry.spectrum": ("spectrum",),
+    }
+    absent = {
+        rule for key, rules in asked.items() if not asks_for(study, key) for rule in rules
+    }
     for rule in cost.RULES.keys() - absent:
         for wildcards in given.get(rule, [{}]):
             found = cost.predict(study, rule, **wildcards)

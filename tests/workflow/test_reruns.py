@@ -34,8 +34,12 @@ def jobs(*names: str) -> set[str]:
 STUDY = jobs("resolved_study")
 REPORT = jobs("make_report", "make_run_page")
 SHOWN = jobs("figures") | REPORT
-GEOMETRY = jobs("intrinsic_dimension *", "cross_modal *", "change +", "geometry_tables")
-BASE_GEOMETRY = jobs("intrinsic_dimension base")
+TABLES = jobs("geometry_tables", "concentration")
+READS_GRAPHS = jobs("intrinsic_dimension *", "overlap *", "cross_modal *", "change +") | TABLES
+GEOMETRY = jobs("find_neighbours *") | READS_GRAPHS
+BASE_READS_GRAPHS = jobs("intrinsic_dimension base", "overlap base")
+BASE_GEOMETRY = jobs("find_base_neighbours") | BASE_READS_GRAPHS
+DIMENSION = jobs("intrinsic_dimension *", "intrinsic_dimension base") | TABLES
 SCORES = jobs("score_items *", "score_tables")
 PATCHING = jobs("patching_sweep +", "recovery_table")
 TRAINED = jobs("tune full 0", "tune lora-1-3 0")
@@ -43,11 +47,14 @@ AFTER_TUNING = (
     jobs(
         "capture_activations +",
         "score_items +",
+        "find_neighbours +",
         "intrinsic_dimension +",
+        "overlap +",
         "cross_modal +",
         "change +",
         "weight_change +",
         "geometry_tables",
+        "concentration",
         "score_tables",
         "training_table",
     )
@@ -58,7 +65,8 @@ AFTER_ALIGN = (
     TRAINED
     | AFTER_TUNING
     | jobs("capture_activations aligned", "score_items aligned")
-    | jobs("intrinsic_dimension aligned", "cross_modal aligned")
+    | jobs("find_neighbours aligned", "intrinsic_dimension aligned", "overlap aligned")
+    | jobs("cross_modal aligned")
 )
 
 
@@ -68,12 +76,13 @@ def of_one(subject: str) -> set[str]:
         {
             f"{rule} {subject}"
             for rule in (
-                "capture_activations", "score_items", "intrinsic_dimension", "cross_modal",
-                "change", "weight_change", "patching_sweep",
+                "capture_activations", "score_items", "find_neighbours", "intrinsic_dimension",
+                "overlap", "cross_modal", "change", "weight_change", "patching_sweep",
             )
         }
         | {f"tune {subject.replace('/seed-', ' ')}"}
-        | jobs("geometry_tables", "score_tables", "training_table", "recovery_table")
+        | jobs("score_tables", "training_table", "recovery_table")
+        | TABLES
         | SHOWN
     )  # fmt: skip
 
@@ -175,7 +184,8 @@ EDITS = [
     Edit(
         "the conversation template",
         STUDY
-        | jobs("align", "capture_base_activations", "score_base_items", "intrinsic_dimension base")
+        | jobs("align", "capture_base_activations", "score_base_items")
+        | BASE_GEOMETRY
         | AFTER_ALIGN,
         ("backbone={template: v1}",),
         because="backbone.template: chat -> v1",
@@ -188,23 +198,57 @@ EDITS = [
     Edit("where assets are cached", STUDY, ("assets={cache: /tmp/elsewhere}",)),
     Edit(
         "the number of neighbours",
-        STUDY | jobs("cross_modal *", "change +", "geometry_tables") | SHOWN,
+        STUDY | jobs("cross_modal *", "change +") | TABLES | SHOWN,
         ("geometry={k: 4}",),
         because="geometry.k: 3 -> 4",
     ),
     Edit(
+        "the neighbours that are stored",
+        STUDY | GEOMETRY | BASE_GEOMETRY | SHOWN,
+        ("geometry={neighbours: 20}",),
+        because="geometry.neighbours: 128 -> 20",
+    ),
+    Edit("the memory of their search", STUDY, ("geometry={memory_mb: 500}",)),
+    Edit(
+        "the neighbours of the overlap curves",
+        STUDY | jobs("overlap *", "overlap base") | TABLES | SHOWN,
+        ("geometry={ks: [1, 3]}",),
+    ),
+    Edit(
+        "the window that holds a share of the change",
+        STUDY | jobs("concentration") | SHOWN,
+        ("geometry={concentration_share: 0.8}",),
+    ),
+    Edit(
+        "whether density peaks are found",
+        STUDY
+        | jobs("pool_neighbours *", "density *", "density base", "geometry_tables", "concentration")
+        | SHOWN,
+        ("geometry={density: {k: 2}}",),
+    ),
+    Edit(
+        "whether linear probes are fitted",
+        STUDY | jobs("linear_probes *", "geometry_tables", "concentration") | SHOWN,
+        ("linear_probes={folds: 2}",),
+    ),
+    Edit(
+        "whether token clouds are measured",
+        STUDY | jobs("token_clouds *", "token_clouds base", "token_cloud_tables") | SHOWN,
+        ("token_clouds={shuffled_prompts: 2}",),
+    ),
+    Edit(
         "the largest scale of GRIDE",
-        STUDY | jobs("intrinsic_dimension *", "geometry_tables") | BASE_GEOMETRY | SHOWN,
+        STUDY | DIMENSION | SHOWN,
         ("geometry={gride_range_max: 4}",),
     ),
     Edit(
         "the discarded share of TwoNN",
-        STUDY | jobs("intrinsic_dimension *", "geometry_tables") | BASE_GEOMETRY | SHOWN,
+        STUDY | DIMENSION | SHOWN,
         ("geometry={two_nn_fraction: 0.8}",),
     ),
     Edit(
         "the resamples behind a layer's interval",
-        STUDY | jobs("cross_modal *", "change +", "geometry_tables") | SHOWN,
+        STUDY | READS_GRAPHS | BASE_READS_GRAPHS | SHOWN,
         ("geometry={resamples: 150}",),
     ),
     Edit(
@@ -214,7 +258,11 @@ EDITS = [
     ),
     Edit(
         "the level of intervals",
-        STUDY | GEOMETRY | BASE_GEOMETRY | jobs("score_tables", "recovery_table") | SHOWN,
+        STUDY
+        | READS_GRAPHS
+        | BASE_READS_GRAPHS
+        | jobs("score_tables", "recovery_table")
+        | SHOWN,
         ("statistics={level: 0.9}",),
     ),
     Edit(
@@ -242,7 +290,8 @@ EDITS = [
         | SCORES
         | jobs("make_instruct", "make_benchmarks", "score_base_items", "make_random_language_model")
         | AFTER_ALIGN
-        | jobs("capture_base_activations", "intrinsic_dimension base", "align"),
+        | jobs("capture_base_activations", "align")
+        | BASE_GEOMETRY,
         ("tuning={steps: 5}",),
     ),
     Edit(
@@ -257,7 +306,7 @@ EDITS = [
     ),
     Edit(
         "removing a variant",
-        STUDY | jobs("geometry_tables", "score_tables", "training_table", "recovery_table") | SHOWN,
+        STUDY | TABLES | jobs("score_tables", "training_table", "recovery_table") | SHOWN,
         ("variants={lora-1-3: null}",),
     ),
     Edit(
@@ -388,7 +437,7 @@ EDITS = [
     # The library: what changes results.
     Edit(
         "a metric's code",
-        jobs("intrinsic_dimension *", "geometry_tables") | BASE_GEOMETRY | SHOWN,
+        DIMENSION | SHOWN,
         file=LIBRARY / "geometry/intrinsic_dimension.py",
         old="np.log(",
         new="1.0 * np.log(",
@@ -396,7 +445,7 @@ EDITS = [
     ),
     Edit(
         "another metric's code",
-        jobs("cross_modal *", "change +", "geometry_tables") | SHOWN,
+        jobs("cross_modal *", "change +") | TABLES | SHOWN,
         file=LIBRARY / "geometry/alignment.py",
         old="def linear_cka(",
         new="@staticmethod\ndef linear_cka(",
@@ -474,7 +523,7 @@ EDITS = [
     ),
     Edit(
         "a script",
-        jobs("change +", "geometry_tables") | SHOWN,
+        jobs("change +") | TABLES | SHOWN,
         file=Path("workflow/scripts/change.py"),
         old='reference="aligned"',
         new='reference="base"',
@@ -542,7 +591,7 @@ EDITS = [
     ),
     Edit(
         "upgrading what one metric uses",
-        jobs("intrinsic_dimension *", "geometry_tables") | BASE_GEOMETRY | SHOWN,
+        DIMENSION | SHOWN,
         packages=(("scipy", "99.0"),),
     ),
     Edit("upgrading what no step imports", set(), packages=(("pytest", "99.0"),)),

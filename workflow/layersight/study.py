@@ -14,6 +14,7 @@ from pydantic import Field, PositiveInt, ValidationInfo, field_validator, model_
 from layersight.layers import Layers, chosen_blocks
 from layersight.models import registry
 from layersight.strict import Strict
+from layersight.study_measures import Attention, Geometry, LinearProbes, TokenClouds
 from layersight.tuning import methods
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$")]
@@ -24,6 +25,8 @@ Benchmark = Literal["kind_image", "kind_text", "presence", "naming"]
 Probe = Literal["visual_questions", "text_questions", "pair_images", "pair_texts"]
 BENCHMARKS: tuple[Benchmark, ...] = get_args(Benchmark)
 PROBES: tuple[Probe, ...] = get_args(Probe)
+ONE_STREAMS = ("one_image", "one_text", "one_image_reversed", "one_text_reversed")
+"""What the stream `one` stands for: with the image before the question, and after it."""
 
 
 def _distinct(value: list[str], what: str) -> list[str]:
@@ -323,32 +326,50 @@ class Probes(Strict):
 class Activations(Strict):
     """What is read off while a subject reads the probe sets."""
 
-    streams: list[Literal["last", "image_mean", "text_mean"]] = ["last", "image_mean", "text_mean"]
+    streams: list[Literal["last", "image_mean", "text_mean", "one", "all"]] = [
+        "last",
+        "image_mean",
+        "text_mean",
+    ]
     """`last`: last prompt token. `image_mean`, `text_mean`: mean over the image's or the user's
-    own text tokens (template tokens belong to neither)."""
+    own text tokens (template tokens belong to neither). `one`: a random image token and a random
+    text token, the same for every subject, with the image before the question and after it.
+    `all`: every token. These two stand beside at least one of the others."""
+    sites: list[Literal["residual", "attention", "mlp", "heads"]] = ["residual"]
+    """Where streams are read: the residual stream, the outputs of attention and of the MLP of every
+    block, and what every head hands to attention's output projection."""
     dtype: Literal["float16", "float32"] = "float32"
     """Type on disk."""
-    rows_per_part: PositiveInt = 4096
+    rows_per_part: PositiveInt = 8192
     """Rows of one Parquet part."""
 
     @field_validator("streams")
     @classmethod
     def _each_once(cls, value: list[str]) -> list[str]:
-        return _distinct(value, "streams")
+        _distinct(value, "streams")
+        if not set(value) - {"one", "all"}:
+            raise ValueError(
+                f"streams is {' and '.join(value)} alone: name last, image_mean or text_mean as "
+                "well, which the geometry reads"
+            )
+        return value
 
+    @field_validator("sites")
+    @classmethod
+    def _with_residual(cls, value: list[str]) -> list[str]:
+        _distinct(value, "sites")
+        if "residual" not in value:
+            raise ValueError("residual is missing: the geometry reads the residual stream")
+        return value
 
-class Geometry(Strict):
-    """Settings of the representation metrics."""
-
-    k: PositiveInt = 10
-    """Neighbours of the overlap metrics."""
-    two_nn_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 0.9
-    """Share of the ratios that TwoNN keeps (the largest are discarded)."""
-    gride_range_max: Annotated[int, Field(ge=2)] = 64
-    """Largest neighbour rank of GRIDE."""
-    metric: Literal["euclidean", "cosine"] = "euclidean"
-    resamples: Annotated[int, Field(ge=100)] = 500
-    """Resamples behind the intervals of a layer (there are many layers)."""
+    @property
+    def stored(self) -> list[str]:
+        """Streams with one vector an input, by the names that they are stored under."""
+        return [
+            name
+            for stream in self.streams
+            for name in {"one": ONE_STREAMS, "all": ()}.get(stream, (stream,))
+        ]
 
 
 class Sweep(Strict):
@@ -426,17 +447,6 @@ class Evaluation(Strict):
     attention: Literal["sdpa", "eager"] = "sdpa"
 
 
-class Attention(Strict):
-    """How subjects divide their attention between image and text while they answer (LMAR)."""
-
-    items: PositiveInt = 100
-    """Visual questions, the first of the probe set (Bi et al. 2024 take 100)."""
-    new_tokens: PositiveInt = 8
-    """Longest generated answer, whose tokens' attention is read."""
-    batch_size: PositiveInt = 8
-    """Questions at a time."""
-
-
 class Statistics(Strict):
     """Intervals."""
 
@@ -508,6 +518,10 @@ class Study(Strict):
     evaluation: Evaluation = Evaluation()
     attention: Attention | None = None
     """Also measure the modality attention ratio of every block; null leaves it out."""
+    linear_probes: LinearProbes | None = None
+    """Also read the kind of thing off every layer with linear probes; null leaves them out."""
+    token_clouds: TokenClouds | None = None
+    """Also measure the cloud of every single prompt's tokens; null leaves them out."""
     statistics: Statistics = Statistics()
     compute: Compute = Compute()
     quota: Quota = Quota()
@@ -571,6 +585,26 @@ class Study(Strict):
             raise ValueError(
                 f"probes.items: {self.probes.items} items, but geometry.k = {self.geometry.k} "
                 f"neighbours need {needed}: no overlap would be defined"
+            )
+        if self.geometry.neighbours < needed and self.geometry.neighbours < self.probes.items - 1:
+            raise ValueError(
+                f"geometry.neighbours: {self.geometry.neighbours} neighbours are stored, but "
+                f"overlaps at geometry.k = {self.geometry.k} need {needed}, since items that are "
+                "copies elsewhere are taken out of the lists"
+            )
+        if self.geometry.neighbours < self.geometry.gride_range_max:
+            raise ValueError(
+                f"geometry.neighbours: {self.geometry.neighbours} neighbours are stored, but "
+                f"geometry.gride_range_max reads neighbour {self.geometry.gride_range_max}"
+            )
+        density = self.geometry.density
+        if density is not None and self.geometry.neighbours < min(
+            4 * density.k, self.probes.items - 1
+        ):
+            raise ValueError(
+                f"geometry.neighbours: {self.geometry.neighbours} neighbours are stored; density "
+                f"peaks with k = {density.k} need {4 * density.k}, since subsets of the items "
+                "keep a part of each list"
             )
         if self.probes.items <= self.geometry.gride_range_max:
             raise ValueError(

@@ -44,7 +44,7 @@ if STUDY.attention is not None:
         output:
             **{
                 name: results(table)
-                for name, table in artefacts.OPTIONAL_TABLES.items()
+                for name, table in artefacts.OPTIONAL_TABLES["attention"].items()
             },
         log:
             log_of("attention_tables"),

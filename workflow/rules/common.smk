@@ -3,6 +3,7 @@
 from layersight import artefacts, cost
 from layersight.data.packages import PACKAGES, PROVENANCE, cache_folder, package_folder
 from layersight.errors import UserError
+from layersight.geometry.pairs import pools_of
 from layersight.models import registry
 from layersight.plan import write_plan
 from layersight.provenance.attempt import SHARED
@@ -38,6 +39,7 @@ ENVIRONMENT = str(Path(workflow.basedir) / "envs/layersight.yaml")
 SCRIPTS = Path(workflow.basedir) / "workflow/scripts"
 CODE = CodeIndex()
 TEXT_PROBES = [s for s in STUDY.probes.sets if s in ("text_questions", "pair_texts")]
+POOLED = [pool.name for pool in pools_of(STUDY.probes.sets, STUDY.activations.stored)]
 TEXT_BENCHMARKS = [task for task in STUDY.benchmarks.tasks if task == "kind_text"]
 
 
@@ -280,6 +282,54 @@ def activations_of(wildcards):
     )
 
 
+def activations_of_reference(wildcards):
+    """Activations of the aligned backbone, which tuned subjects are compared with."""
+    if wildcards.subject in ("base", "aligned"):
+        return []
+    return expand(
+        results(artefacts.ACTIVATIONS_PROBE),
+        subject="aligned",
+        probe=STUDY.probes.sets,
+    )
+
+
+def graphs_of(wildcards):
+    """Neighbour graphs of one subject on all probe sets that it reads."""
+    return expand(
+        results(artefacts.NEIGHBOURS),
+        subject=wildcards.subject,
+        probe=probes_of(wildcards.subject),
+    )
+
+
+def graphs_of_reference(wildcards):
+    """Neighbour graphs of the aligned backbone, which tuned subjects are compared with."""
+    if wildcards.subject in ("base", "aligned"):
+        return []
+    return expand(
+        results(artefacts.NEIGHBOURS), subject="aligned", probe=STUDY.probes.sets
+    )
+
+
+def pooled_graphs_of(wildcards):
+    """Neighbour graphs of images and words together; the base model sees no images."""
+    if wildcards.subject == "base":
+        return []
+    return expand(
+        results(artefacts.NEIGHBOURS), subject=wildcards.subject, probe=POOLED
+    )
+
+
+def probe_tables_of(wildcards):
+    """Tables of all probe sets that a subject reads."""
+    return expand(results(artefacts.PROBE), probe=probes_of(wildcards.subject))
+
+
+def features_for(wildcards):
+    """Image features; the base model sees no images."""
+    return [] if wildcards.subject == "base" else [results(artefacts.FEATURES)]
+
+
 def all_activations():
     return [
         results(artefacts.ACTIVATIONS_PROBE).format(subject=subject, probe=probe)
@@ -297,6 +347,21 @@ def all_benchmark_items():
 
 
 ALL_SUBJECTS = [*(["base"] if TEXT_PROBES else []), *MEASURED]
+
+
+def geometry_parts():
+    """The tables that are made subject by subject: pattern of a part, and whose parts there are."""
+    of_pairs = dict.fromkeys(("cross_modal", "alignment", "linear_probes"), MEASURED)
+    of_change = dict.fromkeys(("change", "weight_change", "matrix_change"), TUNED)
+    whose = of_pairs | of_change
+    return {
+        name: (f"geometry/{{subject}}/{name}.parquet", whose.get(name, ALL_SUBJECTS))
+        for name in artefacts.GEOMETRY_TABLES
+        if name in tables_of(STUDY)
+    }
+
+
+GEOMETRY_PARTS = geometry_parts()
 
 
 def predicted(rule, wildcards, fixed):
@@ -327,6 +392,8 @@ def gpus(step):
     """GPUs that a job asks for, where there are any."""
     if step in ("align", "tune"):
         return STUDY.compute.devices
+    if step in ("find_neighbours", "pool_neighbours"):
+        return 1 if STUDY.geometry.device == "cuda" else 0
     return 1 if step in cost.ON_GPU else 0
 
 

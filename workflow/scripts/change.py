@@ -13,6 +13,8 @@ with job(snakemake) as study:
         reference="aligned",
         activations=folder(snakemake.input.activations),
         reference_activations=folder(snakemake.input.reference),
+        graphs=folder(snakemake.input.graphs),
+        reference_graphs=folder(snakemake.input.reference_graphs),
         probes=names(snakemake.input.activations),
         out=Path(snakemake.output[0]),
     )

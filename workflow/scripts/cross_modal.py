@@ -11,6 +11,7 @@ with job(snakemake) as study:
         study,
         subject=snakemake.wildcards.subject,
         activations=folder(snakemake.input.activations),
+        graphs=folder(snakemake.input.graphs),
         probes=names(snakemake.input.activations),
         probe=Path(snakemake.input.probe),
         out=Path(snakemake.output[0]),

@@ -188,6 +188,11 @@ def names(folders: Any) -> list[str]:
     return [path.name for path in as_list(folders)]
 
 
+def folders(files: Any) -> dict[str, Path]:
+    """Return the folders of a named input by their names."""
+    return {path.name: path for path in as_list(files)}
+
+
 def folder(folders: Any) -> Path:
     """Return the folder that the folders of a named input lie in."""
     return as_list(folders)[0].parent

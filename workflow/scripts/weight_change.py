@@ -1,15 +1,16 @@
-"""Measure how far tuning moved the weights of every block."""
+"""Measure how far tuning moved every matrix of every block."""
 
 from pathlib import Path
 
 from running import job
 
 with job(snakemake):
-    from layersight.tuning.weight_change import measure_weight_change
+    from layersight.tuning.matrix_change import measure_matrix_change
 
-    measure_weight_change(
+    measure_matrix_change(
         subject=snakemake.wildcards.subject,
         language_model=Path(snakemake.input.language_model),
         tuned=Path(snakemake.input.tuned),
-        out=Path(snakemake.output[0]),
+        out=Path(snakemake.output.matrices),
+        blocks_out=Path(snakemake.output.blocks),
     )

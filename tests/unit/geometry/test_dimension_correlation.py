@@ -4,7 +4,11 @@ from sklearn.preprocessing import StandardScaler
 from tests.unit.geometry.five_clouds import CLOUDS, N, distinct, gaussian, perturbed
 
 from layersight.geometry.alignment import linear_cka
-from layersight.geometry.dimension_correlation import _permuted_dimensions, dimension_correlation
+from layersight.geometry.dimension_correlation import (
+    _permuted_dimensions,
+    _squared_distances,
+    dimension_correlation,
+)
 
 dadapy = pytest.importorskip("dadapy")
 
@@ -40,7 +44,8 @@ def test_dimensions_agree_with_dadapy_on_standardised_features(cloud):
 def test_permuted_dimensions_agree_with_dadapy_on_permuted_items(cloud):
     x = distinct(cloud())
     left, right = (StandardScaler().fit_transform(side) for side in (x, perturbed(x)))
-    found = _permuted_dimensions(left, right, 3, 0.9, np.random.default_rng(1))
+    squared = _squared_distances(left), _squared_distances(right)
+    found = _permuted_dimensions(*squared, 3, 0.9, np.random.default_rng(1))
     rng = np.random.default_rng(1)
     for value in found:
         joint = np.hstack([left, right[rng.permutation(len(x))]])
@@ -93,17 +98,21 @@ def test_copies_on_either_side_are_left_out_and_so_are_items_beyond_the_limit():
     assert (found.n, found.left_out) == (100, N - 100)
 
 
-def test_the_interval_is_about_as_wide_as_the_spread_over_samples():
+@pytest.mark.slow
+def test_the_interval_is_at_least_as_wide_as_the_spread_over_samples_and_not_much_wider():
     rng = np.random.default_rng(4)
     estimates, widths = [], []
-    for _ in range(60):
+    for draw in range(150):
         shared = rng.standard_normal((150, 2))
         x = np.hstack([shared, rng.standard_normal((150, 2))])
         y = np.hstack([shared, rng.standard_normal((150, 2))])
-        found = dimension_correlation(x, y, resamples=60, level=0.8, rng=rng, permutations=1)
+        resamples = 60 if draw < 30 else 1
+        found = dimension_correlation(x, y, resamples=resamples, level=0.8, rng=rng, permutations=1)
         estimates.append(found.value)
-        widths.append(found.high - found.low)
-    assert np.mean(widths) == pytest.approx(2 * 1.2816 * np.std(estimates), rel=0.35)
+        if draw < 30:
+            widths.append(found.high - found.low)
+    # Wider, as the docstring says: 1.25 times on average.
+    assert 1 < np.mean(widths) / (2 * 1.2816 * np.std(estimates)) < 1.5
 
 
 def test_impossible_requests_are_refused_with_a_reason():

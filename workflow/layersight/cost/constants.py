@@ -87,13 +87,25 @@ OTHER_SUBGROUP = 20
 TABLE_BYTES = 3000
 """A Parquet table without its rows: schema and metadata."""
 MANIFEST_BYTES = 1400
-ROW_BYTES = {"data": 30, "items": 26, "patching": 9, "training": 50, "attention": 12}
+ROW_BYTES = {
+    "data": 30,
+    "items": 26,
+    "patching": 9,
+    "training": 50,
+    "attention": 12,
+    "token_clouds": 12,
+}
 
 """A row on disk, compressed."""
-CURVE_BYTES = {"intrinsic_dimension": 250, "cross_modal": 290, "change": 85}
+CURVE_BYTES = {
+    "dimension": 500, "overlap": 0, "cross_modal": 290, "change": 85, "density": 1500,
+    "alignment": 700, "spectrum": 600, "linear_probes": 900,
+}  # fmt: skip
 """What a table of geometry holds per layer and stream (or pair of streams), on disk."""
-ACTIVATION_PART_BYTES, ACTIVATION_ROW_BYTES = 2600, 5.3
-"""A Parquet part of activations, and each of its rows, besides the vectors."""
+ACTIVATION_PART_BYTES, ACTIVATION_GROUP_BYTES, ACTIVATION_ROW_BYTES = 650, 500, 15.5
+"""A Parquet part of activations, each stream in it, and each row, besides the vectors."""
+ACTIVATION_COPIES = 6
+"""Copies of one stream of a part at one layer while it is written, with what Parquet counts."""
 TENSOR_BYTES = 130
 """Name, shape and offsets of a tensor in a safetensors file."""
 TOKENIZER_BYTES = 3_530_000
@@ -105,8 +117,34 @@ PNG_SHARE = 0.865
 PAGE_BYTES = 500_000
 """The report without its figures, which it holds as base64."""
 
-DIMENSION_SECONDS = 2.5e-4
-"""Intrinsic dimension: per vector of a cloud (one layer and stream)."""
+DIMENSION_SECONDS = 1e-6
+"""Intrinsic dimension: per item and resample of a cloud (one layer and stream)."""
+OVERLAP_SECONDS = 2e-8
+"""Overlaps: per item, resample and number of neighbours."""
+OVERLAP_ROW_BYTES = 40
+"""A row of the tables of overlaps, on disk."""
+SEARCH_SECONDS, NEIGHBOUR_SECONDS = 1e-4, 1e-6
+"""Finding neighbours, besides the products: per item, and per neighbour."""
+GRAPH_BYTES, GRAPH_ROW_BYTES, NEIGHBOUR_BYTES = 5000, 20, 12
+"""A neighbour graph on disk, each of its rows, and each neighbour."""
+DENSITY_SECONDS = 2e-5
+"""Density peaks: per item and subset."""
+ALIGNMENT_SECONDS = 5e-8
+"""Alignment of two clouds: per draw and squared number of items."""
+SPECTRUM_SECONDS = 1e-10
+"""Spectrum: per operation of the product of a cloud with itself, and subset."""
+LINEAR_PROBE_SECONDS = 1e-5
+"""One logistic regression: per item."""
+SINGULAR_SECONDS = 1e-10
+"""Eigenvalues of a symmetric matrix: per cubed side."""
+TOKEN_CLOUD_SECONDS = 2e-3
+"""Measures of one prompt's cloud at one layer."""
+SINGLE_PROMPT = 2.0
+"""A token of a prompt by itself takes as long as this many in a batch."""
+DADAPY_SECONDS, DADAPY_MB = 4.0, 400.0
+"""Importing dadapy, and its resident size."""
+TORCH_SECONDS, TORCH_MB = 2.0, 500.0
+"""Importing torch without transformers, and its resident size."""
 CHANGE_SECONDS = 1.3e-6
 """Change: per vector, resample and cloud."""
 CROSS_MODAL_SECONDS = 1.7e-8

@@ -1,20 +1,15 @@
-"""The steps that run no language model: packages, data, geometry, tables, figures, report."""
+"""The steps that run no language model: packages, data, tables, figures, report."""
 
 from __future__ import annotations
 
 from layersight.cost import constants as of
 from layersight.cost import sizes
 from layersight.cost.estimate import Cost
-from layersight.cost.steps import speed
 from layersight.data.packages import PACKAGES
 from layersight.reporting.figure_names import figure_names
 from layersight.study import Study
 
 _MB = 1e6
-_PAIRS = (("image_mean", "text_mean"), ("last",), ("last",))
-"""Streams that the comparisons of images and words need."""
-
-
 _UNKNOWN_CONVERSATIONS = 1_000_000
 
 
@@ -81,56 +76,6 @@ def make_benchmarks(study: Study) -> Cost:
     return _table(*(sizes.items(study, task) for task in study.benchmarks.tasks))
 
 
-def intrinsic_dimension(study: Study, subject: str) -> Cost:
-    """TwoNN and GRIDE of every probe set, stream and layer."""
-    clouds = _clouds(study, subject)
-    seconds = clouds * sizes.probe_items(study) * of.DIMENSION_SECONDS
-    return _geometry(study, seconds, clouds, "intrinsic_dimension", clouds=1)
-
-
-def cross_modal(study: Study, subject: str) -> Cost:
-    """Overlap, CKA and cosines between images and words, of every layer."""
-    given = set(study.activations.streams)
-    pairs = sum(given.issuperset(pair) for pair in _PAIRS) * len(study.layers)
-    squared = sizes.probe_items(study) ** 2
-    seconds = pairs * study.geometry.resamples * squared * of.CROSS_MODAL_SECONDS
-    return _geometry(study, seconds, pairs, "cross_modal", clouds=2)
-
-
-def change(study: Study, subject: str) -> Cost:
-    """Overlap and distances between a subject and the aligned backbone."""
-    clouds = _clouds(study, subject)
-    draws = sizes.probe_items(study) * study.geometry.resamples
-    seconds = clouds * draws * of.CHANGE_SECONDS
-    return _geometry(study, seconds, clouds, "change", clouds=2)
-
-
-def weight_change(study: Study, subject: str) -> Cost:
-    """Two models in float32 and the delta; blocks are compared in float64, one at a time."""
-    shape = sizes.shape(study)
-    weights = shape.parameters * 4
-    variant = sizes.variant_of(subject)
-    learns = sizes.learning(study, variant) if variant else None
-    delta = learns.parameters * learns.bytes_each if learns else 0
-    seconds = of.START_SECONDS + 2 * weights / of.LOAD_BYTES_PER_SECOND
-    seconds += shape.parameters * 20 / 1e9
-    memory = of.LOAD_MB + (1.5 * weights + delta / 2 + 3 * 8 * shape.block) / _MB
-    disk = of.TABLE_BYTES + shape.layers * 10
-    return Cost(seconds, memory, disk / _MB)
-
-
-def geometry_tables(study: Study) -> Cost:
-    """All subjects' tables of geometry, put together."""
-    tuned = study.tuned_subjects
-    measured = ["aligned", *tuned]
-    parts = [intrinsic_dimension(study, subject) for subject in ["base", *measured]]
-    parts += [cross_modal(study, subject) for subject in measured]
-    parts += [change(study, subject) for subject in tuned]
-    parts += [weight_change(study, subject) for subject in tuned]
-    disk = sum(part.disk_mb for part in parts)
-    return Cost(of.LIGHT_START_SECONDS, of.TABLE_MB + 20 * disk, disk)
-
-
 def score_tables(study: Study) -> Cost:
     """Scores and differences with intervals."""
     tuned = len(study.tuned_subjects)
@@ -171,6 +116,18 @@ def attention_tables(study: Study) -> Cost:
     return Cost(cost.seconds + draws * 1e-8, cost.memory_mb, cost.disk_mb)
 
 
+def token_cloud_tables(study: Study) -> Cost:
+    """Means over prompts and correlations with the loss, of every layer."""
+    asked = study.token_clouds
+    levels = asked.largest_shuffle + 1 if asked else 0
+    subjects = 2 + len(study.tuned_subjects)
+    curves = subjects * len(study.probes.sets) * len(study.layers) * levels * 6
+    draws = curves * sizes.probe_items(study) * study.geometry.resamples
+    disk = 2 * of.TABLE_BYTES + curves * 60
+    memory = of.GEOMETRY_MB + curves * sizes.probe_items(study) * 4e-4
+    return Cost(of.LIGHT_START_SECONDS + 1.0 + draws * 2e-8, memory, disk / _MB)
+
+
 def resolved_study(study: Study) -> Cost:
     """The study with every default filled in."""
     return Cost(1.0, of.RESOLVE_MB, 0.003 + 0.0001 * len(study.variants))
@@ -208,20 +165,3 @@ def _table(*rows: int) -> Cost:
     disk = sum(of.TABLE_BYTES + count * of.ROW_BYTES["data"] for count in rows)
     total = sum(rows)
     return Cost(of.LIGHT_START_SECONDS + total * 1e-4, of.TABLE_MB + total * 2e-3, disk / _MB)
-
-
-def _clouds(study: Study, subject: str) -> int:
-    probes = sizes.probes_read(study, subject)
-    return sum(sizes.streams(study, probe) for probe in probes) * len(study.layers)
-
-
-def _geometry(study: Study, seconds: float, curves: int, what: str, clouds: int) -> Cost:
-    """Distances between all vectors of a cloud, one layer and stream at a time."""
-    n, width = sizes.probe_items(study), sizes.shape(study).width
-    core = speed(study, 1, on_gpu=False)
-    seconds += curves * clouds * 2.0 * n * n * width / core
-    # A part is read whole (its vectors twice), then distances in float64 and their order.
-    held = clouds * (6 * n * width * 4 + 4 * n * n * 8)
-    disk = of.TABLE_BYTES + curves * of.CURVE_BYTES[what]
-    start = of.LIGHT_START_SECONDS + 1.0
-    return Cost(start + seconds, of.GEOMETRY_MB + held / _MB, disk / _MB)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from layersight import artefacts
 from layersight.storage.manifest import read_manifest
-from layersight.study import Study
+from layersight.study import PROBES, Study
 
 _MIB = 2**20 / 1e6
 # First part of a timing's name, where it is not the rule's.
@@ -35,16 +35,29 @@ _OUTPUTS = {
     "capture_activations": ["activations/{job}"],
     "score_items": ["benchmarks/{job}"],
     "attention": ["attention/{job}"],
-    "attention_tables": list(artefacts.OPTIONAL_TABLES.values()),
+    "attention_tables": list(artefacts.OPTIONAL_TABLES["attention"].values()),
+    "token_clouds": ["token_clouds/{job}"],
+    "token_cloud_tables": list(artefacts.OPTIONAL_TABLES["token_clouds"].values()),
     "patching_sweep": ["patching/{job}"],
+    "find_neighbours": [f"neighbours/{{job}}/{probe}" for probe in PROBES],
+    "pool_neighbours": [f"neighbours/{{job}}/{name}" for name in ("concepts", "questions")],
     "intrinsic_dimension": ["geometry/{job}/intrinsic_dimension.parquet"],
+    "overlap": ["geometry/{job}/overlap.parquet", "geometry/{job}/label_overlap.parquet"],
     "cross_modal": ["geometry/{job}/cross_modal.parquet"],
     "change": ["geometry/{job}/change.parquet"],
-    "weight_change": ["geometry/{job}/weight_change.parquet"],
-    "geometry_tables": [
-        artefacts.TABLES[name]
-        for name in ("intrinsic_dimension", "cross_modal", "change", "weight_change")
+    "weight_change": [
+        "geometry/{job}/weight_change.parquet",
+        "geometry/{job}/matrix_change.parquet",
     ],
+    "density": [
+        f"geometry/{{job}}/{name}.parquet"
+        for name in ("density", "density_merges", "density_peaks")
+    ],
+    "alignment": ["geometry/{job}/alignment.parquet"],
+    "spectrum": ["geometry/{job}/spectrum.parquet", "geometry/{job}/massive.parquet"],
+    "linear_probes": ["geometry/{job}/linear_probes.parquet"],
+    "geometry_tables": [artefacts.all_tables()[name] for name in artefacts.GEOMETRY_TABLES],
+    "concentration": [artefacts.TABLES["concentration"]],
     "recovery_table": [artefacts.TABLES["recovery"]],
     "score_tables": [artefacts.TABLES["scores"], artefacts.TABLES["differences"]],
     "training_table": [artefacts.TABLES["training"]],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from layersight.cost import light, steps
+from layersight.cost import geometry, light, steps
 from layersight.cost.estimate import Cost
 from layersight.study import Study
 
@@ -32,11 +32,23 @@ STAGES: dict[str, dict[str, Callable[..., Cost]]] = {
     },
     "activations": {"capture_activations": steps.activations},
     "geometry": {
-        "intrinsic_dimension": light.intrinsic_dimension,
-        "cross_modal": light.cross_modal,
-        "change": light.change,
-        "weight_change": light.weight_change,
-        "geometry_tables": light.geometry_tables,
+        "find_neighbours": geometry.find_neighbours,
+        "pool_neighbours": geometry.pool_neighbours,
+        "intrinsic_dimension": geometry.intrinsic_dimension,
+        "overlap": geometry.overlap,
+        "cross_modal": geometry.cross_modal,
+        "change": geometry.change,
+        "density": geometry.density,
+        "alignment": geometry.alignment,
+        "spectrum": geometry.spectrum,
+        "linear_probes": geometry.linear_probes,
+        "weight_change": geometry.weight_change,
+        "geometry_tables": geometry.geometry_tables,
+        "concentration": geometry.concentration,
+    },
+    "token clouds": {
+        "token_clouds": steps.token_clouds,
+        "token_cloud_tables": light.token_cloud_tables,
     },
     "attention": {
         "attention": steps.attention,
@@ -63,8 +75,8 @@ studies share; all others write below `results/`."""
 
 RULES = {rule: predicted for stage in STAGES.values() for rule, predicted in stage.items()}
 ON_GPU = {
-    "features", "align", "tune", "capture_activations", "attention", "patching_sweep",
-    "score_items",
+    "features", "align", "tune", "capture_activations", "attention", "token_clouds",
+    "patching_sweep", "score_items",
 }  # fmt: skip
 """Rules that ask for a GPU."""
 

@@ -257,7 +257,7 @@ def _profiles(
     """Yield unit, what tells profiles apart, and a frame with `position` and `change`."""
     similar = change["metric"].isin(SIMILARITIES)
     layers = change.assign(
-        variant=change["subject"].str.partition("/seed-")[0],
+        variant=_variants(change),
         position=change["layer"],
         change=change["value"].where(~similar, (1 - change["value"]).clip(lower=0)),
     )
@@ -267,12 +267,17 @@ def _profiles(
             "block",
             ["metric"],
             weights.assign(
-                variant=weights["subject"].str.partition("/seed-")[0],
+                variant=_variants(weights),
                 position=weights["block"],
                 metric=weights["matrix"],
                 change=weights["relative_change"],
             ),
         )
+
+
+def _variants(table: pd.DataFrame) -> list[str]:
+    """Name the variant of every subject: what stands before "/seed-"."""
+    return [subject.partition("/seed-")[0] for subject in table["subject"]]
 
 
 def _place(subject: Any, part: pd.DataFrame, unit: str, share: float) -> dict[str, float]:

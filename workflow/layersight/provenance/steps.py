@@ -9,7 +9,9 @@ from typing import Any
 from layersight.provenance.code import CodeIndex
 from layersight.provenance.records import FOLDER, Step, flattened
 
-UNTRACKED = frozenset({"code", "cache", "checkpoint_seconds", "parts", "shared", "tensorboard"})
+UNTRACKED = frozenset(
+    {"code", "cache", "checkpoint_seconds", "parts", "search_mb", "shared", "tensorboard"}
+)
 """Parameters that say where or how to work, and change no byte of a result."""
 
 
