@@ -18,6 +18,8 @@ from layersight.geometry.subsampling import (
 Vectors = npt.NDArray[np.floating[Any]]
 Float64s = npt.NDArray[np.float64]
 
+_TINY = float(np.finfo(np.float64).tiny)
+
 _NAMES = (
     "spectrum_entropy",
     "effective_rank",
@@ -52,7 +54,7 @@ def gram_spectrum(x: Vectors, *, unit_rows: bool = False) -> Float64s:
         lengths = np.linalg.norm(moved, axis=1, keepdims=True)
         moved = np.divide(moved, lengths, out=moved, where=lengths > 0)
     else:
-        moved /= max(float(np.linalg.norm(moved)), np.finfo(np.float64).tiny)
+        moved /= max(float(np.linalg.norm(moved)), _TINY)
     n, d = moved.shape
     return _shares(moved @ moved.T if n < d else moved.T @ moved, max(n, d))
 
@@ -177,7 +179,7 @@ def spectrum_measures(
     value = _all_measures(wide, directions)
     # With fewer items than dimensions, all subsets read one Gram matrix.
     moved = centred(wide)
-    moved /= max(float(np.linalg.norm(moved)), np.finfo(np.float64).tiny)
+    moved /= max(float(np.linalg.norm(moved)), _TINY)
     gram = moved @ moved.T if n <= d else None
     replicates = np.array(
         [

@@ -95,10 +95,11 @@ def spectrum_tables(
     for stream in streams:
         for layer in layers:
             _, x = checked(read, layer, stream)
-            key = {"subject": subject, "probe": probe, "stream": stream, "layer": int(layer)}
+            key: dict[str, Any] = {"subject": subject, "probe": probe, "stream": stream}
+            key["layer"] = int(layer)
             rng = np.random.default_rng(derive_seed(seed, f"geometry/spectrum/{stream}/{layer}"))
             settings: dict[str, Any] = {"resamples": resamples, "level": level, "rng": rng}
-            limits = {"magnitude": magnitude, "ratio": ratio}
+            limits: dict[str, Any] = {"magnitude": magnitude, "ratio": ratio}
             found = massive_activations(x, **limits).dimensions
             measures = massive_measures(x, **settings, **limits)
             rest = np.delete(x, found.query("massive")["dimension"].to_numpy(), axis=1)
