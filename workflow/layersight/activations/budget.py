@@ -36,12 +36,14 @@ class Counts:
         items: how many.
         with_image: those with a picture.
         with_text: those with words of the user.
+        with_both: those with a picture and words.
         tokens: of all items together.
     """
 
     items: int
     with_image: int
     with_text: int
+    with_both: int
     tokens: float
 
 
@@ -66,6 +68,7 @@ def counted(rows: Sequence[Tokens]) -> Counts:
         len(rows),
         sum(int(Role.IMAGE) in row.roles for row in rows),
         sum(int(Role.TEXT) in row.roles for row in rows),
+        sum({int(Role.IMAGE), int(Role.TEXT)} <= set(row.roles) for row in rows),
         sum(len(row.input_ids) for row in rows),
     )
 
@@ -89,9 +92,9 @@ def activation_bytes(settings: Activations, shape: ModelShape, counts: Counts) -
         else counts.items
         for name in settings.stored
     }
-    # With the question first, a text token of an input without a picture is what it was.
+    # An input without a picture has one order only.
     if "one_text_reversed" in rows:
-        rows["one_text_reversed"] = min(counts.with_image, counts.with_text)
+        rows["one_text_reversed"] = counts.with_both
     if EVERY in settings.streams:
         rows[EVERY] = counts.tokens
     found = {}

@@ -77,7 +77,7 @@ def dump(
             check_space(
                 study,
                 f"activations of {subject.name} on {name}",
-                parts,
+                outs[name],
                 activation_bytes(study.activations, shape, counted(rows)),
                 kept=sum(path.stat().st_size for path in parts.rglob("*.parquet")),
             )

@@ -79,6 +79,7 @@ def activations(
             items=count,
             with_image=count if image else 0,
             with_text=0 if name == "pair_images" else count,
+            with_both=count if image and name != "pair_images" else 0,
             tokens=count * each,
         )
         streams = activation_bytes(study.activations, shape, counts).values()
