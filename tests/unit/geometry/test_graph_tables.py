@@ -1,17 +1,17 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.neighbors import NearestNeighbors
 
 from layersight.activations.store import ActivationWriter
 from layersight.errors import DataError
 from layersight.geometry.graph import neighbour_graph
 from layersight.geometry.graph_stages import (
     find_neighbours,
+    find_pair_neighbours,
     measure_dimension,
-    measure_label_overlap,
-    measure_overlap_with_reference,
-    measure_overlap_within,
 )
+from layersight.geometry.graph_store import GraphStore
 from layersight.geometry.graph_tables import (
     DENSITY,
     DIMENSION,
@@ -21,7 +21,7 @@ from layersight.geometry.graph_tables import (
 )
 from layersight.geometry.intrinsic_dimension import gride, two_nn
 from layersight.geometry.knn_density import knn_log_density
-from layersight.geometry.neighbours import nearest_neighbours
+from layersight.geometry.neighbours import first_copies, nearest_neighbours
 from layersight.geometry.overlap import label_overlap, neighbourhood_overlap
 from layersight.geometry.overlap_tables import (
     Compared,
@@ -152,12 +152,8 @@ def test_overlaps_are_those_of_a_search_among_the_items_of_both():
     order = np.random.default_rng(4).permutation(N)
     frame = overlaps(reader("a"), reader("bb", order=order)).set_index(["layer", "k"])
     for layer in (1, 2):
-        # Of the two equal vectors, the second graph keeps the one that it meets first.
-        kept = [
-            i
-            for i in range(N)
-            if i != 7 and (i != 2 or list(order).index(2) < list(order).index(7))
-        ]
+        # Of the two equal vectors, the first in the order of the first graph takes part.
+        kept = np.delete(np.arange(N), 7)
         a = nearest_neighbours(vectors("a", layer)[kept], 20).indices
         b = nearest_neighbours(vectors("bb", layer)[kept], 20).indices
         for k in (1, 5, 20):
@@ -289,25 +285,84 @@ def test_from_activations_to_tables(tmp_path):
     found = dimension.query("layer == 2 and stream == 'last' and estimator == 'two_nn'")
     assert found.dimension.item() == expected
     assert read_frame(tmp_path / "density.parquet").columns.tolist() == DENSITY.names
-    measure_overlap_with_reference(
-        **common, reference="base", reference_graphs={"p": tmp_path / "base-graphs"},
-        settings=OVERLAP_SETTINGS, out=tmp_path / "reference.parquet",
+
+
+def stored(folder, name, order=slice(None)):
+    writer = ActivationWriter(folder, layers=3, width=D, dtype="float32", rows_per_part=64)
+    rows = np.stack([vectors(name, layer)[order] for layer in range(3)])
+    ids = IDS[order].tolist()
+    writer.add(ids, "last", [None] * len(ids), rows)
+    writer.flush()
+    return folder
+
+
+@pytest.mark.parametrize("unit", [True, False])
+def test_pooled_clouds_have_the_neighbours_of_their_union(tmp_path, unit):
+    backwards = slice(None, None, -1)
+    stored(tmp_path / "a" / "pictures", "image")
+    stored(tmp_path / "a" / "words", "words!", backwards)
+    find_pair_neighbours(
+        subject="base", pair="concepts", activations=tmp_path / "a", image_probe="pictures",
+        text_probe="words", streams={"ends": ("last", "last")}, out=tmp_path / "g", k=20,
+        unit=unit,
     )  # fmt: skip
-    measure_overlap_within(
-        **common, modalities=[("p", "image", "p", "last"), ("p", "image", "q", "last")],
-        settings=OVERLAP_SETTINGS, out=tmp_path / "within.parquet",
-    )  # fmt: skip
-    measure_label_overlap(
-        **common, labels={"p": {"kind": LABELS}}, settings=OVERLAP_SETTINGS,
-        out=tmp_path / "labels.parquet",
-    )  # fmt: skip
-    frames = {name: read_frame(tmp_path / f"{name}.parquet") for name in ("reference", "within")}
-    assert set(frames["reference"].comparison) == {"tuned_base"}
-    assert frames["within"].groupby("comparison").size().to_dict() == {
-        "consecutive": 2 * 2 * 4, "image_text": 3 * 4,
-    }  # fmt: skip
-    labels = read_frame(tmp_path / "labels.parquet")
-    assert len(labels) == 2 * 3 * (4 + 2) * 2
+    graph = GraphStore(tmp_path / "g", "euclidean").read(2, "ends")
+    ids = [f"image:{item}" for item in IDS] + [f"text:{item}" for item in IDS[backwards]]
+    assert graph.item_ids.tolist() == ids
+    both = np.concatenate([vectors("image", 2), vectors("words!", 2)[backwards]]).astype(float)
+    if unit:
+        both /= np.linalg.norm(both, axis=1, keepdims=True)
+    kept = np.flatnonzero(first_copies(both))
+    assert len(kept) == 2 * N - 2
+    np.testing.assert_array_equal(graph.rows, kept)
+    expected = NearestNeighbors(n_neighbors=20, algorithm="brute").fit(both[kept])
+    distances, indices = expected.kneighbors()
+    np.testing.assert_array_equal(graph.indices, indices)
+    np.testing.assert_allclose(graph.distances, distances, rtol=1e-9)
+    # One vector for all items of both.
+    assert len(GraphStore(tmp_path / "g").read(0, "ends").rows) == 1
+
+
+def test_clouds_of_other_layers_or_widths_are_not_pooled(tmp_path):
+    stored(tmp_path / "pictures", "image")
+    for layers, width, message in ((2, D, "different layers"), (3, 4, "6 and 4 numbers")):
+        folder = tmp_path / f"words-{layers}"
+        writer = ActivationWriter(folder, layers=layers, width=width, dtype="float32",
+                                  rows_per_part=64)  # fmt: skip
+        writer.add(IDS.tolist(), "last", [None] * N, np.ones((layers, N, width)))
+        writer.flush()
+        with pytest.raises(DataError, match=message):
+            find_pair_neighbours(
+                subject="base", pair="concepts", activations=tmp_path, image_probe="pictures",
+                text_probe=folder.name, streams={"ends": ("last", "last")}, out=tmp_path / "g",
+                k=20,
+            )  # fmt: skip
+        assert not (tmp_path / "g").exists()
+
+
+@pytest.mark.parametrize(("distinct", "defined"), [(9, 0), (10, 2 + 3), (17, 2 + 4)])
+def test_dimensions_need_ten_distinct_vectors_and_enough_ranks(distinct, defined):
+    few = np.random.default_rng(2).standard_normal((distinct, D))
+    frame = dimensions(lambda *_: neighbour_graph(IDS[:distinct], few, 40), [1])
+    assert frame.query("estimator != 'two_nn_decimated'").dimension.notna().sum() == defined
+
+
+def test_the_dimension_with_cosine_distances_is_not_halved():
+    rng = np.random.default_rng(0)
+    x = 5 * rng.standard_normal(64) + rng.standard_normal((N, 64))
+    x *= rng.uniform(0.5, 2, (N, 1))
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    expected = two_nn(nearest_neighbours(unit, 2).distances).dimension
+    frame = dimensions(lambda *_: neighbour_graph(IDS, x, 40, metric="cosine"), [1])
+    found = frame.query("estimator == 'two_nn'").dimension.item()
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_vectors_of_one_direction_have_no_dimension_under_cosine():
+    x = np.outer(2.0 ** np.arange(40), np.ones(4))
+    frame = dimensions(lambda *_: neighbour_graph(IDS[:40], x, 30, metric="cosine"), [1])
+    assert frame.dimension.isna().all()
+    assert (frame.coincident == 40).all()
 
 
 def test_tables_fit_their_schemas(tmp_path):

@@ -4,19 +4,14 @@ import pytest
 
 from layersight.geometry import measure
 from layersight.geometry.alignment import linear_cka
-from layersight.geometry.intrinsic_dimension import gride, two_nn
-from layersight.geometry.measure import (
-    GeometrySettings,
-    change_table,
-    cross_modal_table,
-    intrinsic_dimension_table,
-)
+from layersight.geometry.graph import neighbour_graph
+from layersight.geometry.measure import GeometrySettings, change_table, cross_modal_table
 from layersight.geometry.neighbours import nearest_neighbours
 from layersight.geometry.overlap import neighbourhood_overlap
 
 N, D = 120, 16
 IDS = np.array([f"item-{i:03d}" for i in range(N)])
-SETTINGS = GeometrySettings(k=5, gride_range_max=16, resamples=40)
+SETTINGS = GeometrySettings(k=5, resamples=40)
 CROSS_MODAL_METRICS = {
     "overlap",
     "overlap_random_pairs",
@@ -48,23 +43,30 @@ def reader(name, order=slice(None)):
     return lambda layer, stream: (IDS[order], vectors(name, layer, stream)[order])
 
 
-def dimensions(read, streams=("last", "image"), layers=(0, 1), settings=SETTINGS):
-    return intrinsic_dimension_table(
-        read, subject="full/seed-0", probe="pairs", streams=streams, layers=layers,
-        settings=settings,
-    )  # fmt: skip
+def near(read, k=N):
+    def graph(layer, stream):
+        return neighbour_graph(*read(layer, stream), k)
+
+    return graph
 
 
-def changes(read_reference, read_subject, streams=("last", "image"), layers=(0, 1), seed=3):
+def changes(
+    read_reference, read_subject, streams=("last", "image"), layers=(0, 1), seed=3, k=N, graphs=None
+):
+    first, second = graphs or (near(read_reference, k), near(read_subject, k))
     return change_table(
-        read_reference, read_subject, subject="full/seed-0", reference="base", probe="pairs",
+        read_reference, read_subject, reference_graph=first, subject_graph=second,
+        subject="full/seed-0", reference="base", probe="pairs",
         streams=streams, layers=layers, settings=SETTINGS, seed=seed,
     )  # fmt: skip
 
 
-def cross_modal(read_image, read_text, layers=(0, 1), stream="last", groups=GROUPS, seed=3):
+def cross_modal(
+    read_image, read_text, layers=(0, 1), stream="last", groups=GROUPS, seed=3, k=N
+):  # fmt: skip
     return cross_modal_table(
-        read_image, read_text, subject="full/seed-0", stream_image=stream, stream_text=stream,
+        read_image, read_text, image_graph=near(read_image, k), text_graph=near(read_text, k),
+        subject="full/seed-0", stream_image=stream, stream_text=stream,
         groups=groups, layers=layers, settings=SETTINGS, seed=seed,
     )  # fmt: skip
 
@@ -74,72 +76,6 @@ def one(table, **where):
         table = table[table[column] == value]
     assert len(table) == 1
     return table.iloc[0]
-
-
-def test_intrinsic_dimensions_are_those_of_the_estimators():
-    table = dimensions(reader("base"))
-    assert list(table.columns) == [
-        "subject", "probe", "stream", "layer", "estimator", "n1", "n2", "scale", "n", "duplicates",
-        "dimension", "low", "high",
-    ]  # fmt: skip
-    assert len(table) == 2 * 2 * (1 + 4)
-    assert table["layer"].dtype == np.int64
-    distances = nearest_neighbours(vectors("base", 1, "image"), 16).distances
-    expected = {("two_nn", 2): two_nn(distances)}
-    expected |= {("gride", found.n2): found for found in gride(distances)}
-    for (estimator, n2), estimate in expected.items():
-        row = one(table, stream="image", layer=1, estimator=estimator, n2=n2)
-        assert row["dimension"] == estimate.dimension
-        assert (row["low"], row["high"]) == estimate.asymptotic_normal_interval(0.95)
-        assert row["low"] < row["dimension"] < row["high"]
-        assert (row["n"], row["duplicates"], row["n1"]) == (N, 0, n2 // 2)
-        assert row["scale"] == estimate.scale
-
-
-def test_a_layer_of_identical_vectors_has_no_dimension():
-    table = dimensions(reader("base"))
-    rows = table[(table["stream"] == "last") & (table["layer"] == 0)]
-    assert len(rows) == 5
-    assert rows[["dimension", "low", "high", "scale"]].isna().all(axis=None)
-    assert (rows["n"] == 1).all()
-    assert (rows["duplicates"] == N - 1).all()
-    assert table.drop(rows.index)["dimension"].notna().all()
-
-
-def test_duplicates_are_dropped_and_counted():
-    original = vectors("base", 1, "image")
-    doubled = np.concatenate([original, original[:30]])
-    table = dimensions(lambda *_: (np.arange(150).astype(str), doubled), ["image"], [1])
-    plain = dimensions(reader("base"), ["image"], [1])
-    assert (table["duplicates"] == 30).all()
-    pd.testing.assert_frame_equal(
-        table.drop(columns="duplicates"), plain.drop(columns="duplicates")
-    )
-
-
-@pytest.mark.parametrize(("distinct", "defined"), [(9, 0), (10, 1 + 3), (17, 1 + 4)])
-def test_dimensions_need_ten_distinct_vectors_and_enough_ranks(distinct, defined):
-    few = vectors("base", 1, "image")[:distinct]
-    table = dimensions(lambda *_: (IDS[:distinct], few), ["image"], [1])
-    assert len(table) == 5
-    assert table["dimension"].notna().sum() == defined
-
-
-def test_the_dimension_with_cosine_distances_is_not_halved():
-    rng = np.random.default_rng(0)
-    x = (5 * rng.standard_normal(64) + rng.standard_normal((N, 64))).astype(np.float32)
-    x *= rng.uniform(0.5, 2, (N, 1)).astype(np.float32)
-    cosine = GeometrySettings(k=5, gride_range_max=16, metric="cosine")
-    unit = x.astype(np.float64) / np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
-    expected = two_nn(nearest_neighbours(unit, 2).distances).dimension
-    table = dimensions(lambda *_: (IDS, x), ["image"], [1], cosine)
-    assert one(table, estimator="two_nn")["dimension"] == pytest.approx(expected, rel=1e-9)
-
-
-def test_vectors_of_one_direction_have_no_dimension_under_cosine():
-    x = np.outer(2.0 ** np.arange(40), np.ones(4)).astype(np.float32)
-    cosine = GeometrySettings(k=5, metric="cosine")
-    assert dimensions(lambda *_: (IDS[:40], x), ["image"], [1], cosine)["dimension"].isna().all()
 
 
 def test_change_is_that_of_the_metrics():
@@ -304,7 +240,6 @@ def test_a_handful_of_items_gives_nan_and_no_failure(n):
     def few(name):
         return lambda layer, stream: (IDS[:n], vectors(name, layer, stream)[:n])
 
-    assert dimensions(few("base"))["dimension"].isna().all()
     assert one(changes(few("base"), few("tuned"), ["image"], [1]), metric="overlap")["n"] == n
     assert set(cross_modal(few("a"), few("b"))["metric"]) == CROSS_MODAL_METRICS
 
@@ -325,7 +260,7 @@ def test_vectors_that_are_not_finite_name_stream_layer_and_item():
         return IDS, x
 
     with pytest.raises(ValueError, match=r"stream 'image', layer 1: 1 of 120.*'item-007'"):
-        dimensions(broken, ["image"], [1])
+        changes(broken, reader("tuned"), ["image"], [1], graphs=(None, None))
 
 
 def test_vectors_of_different_width_are_refused():
@@ -337,8 +272,6 @@ def test_vectors_of_different_width_are_refused():
     "wrong",
     [
         {"k": 0},
-        {"two_nn_fraction": 0.0},
-        {"gride_range_max": 1},
         {"metric": "manhattan"},
         {"resamples": 0},
         {"level": 1.0},
@@ -352,5 +285,5 @@ def test_settings_out_of_range_are_refused_by_name(wrong):
 
 def test_the_default_settings_are_those_of_the_study():
     assert measure.GeometrySettings() == GeometrySettings(
-        k=10, two_nn_fraction=0.9, gride_range_max=64, metric="euclidean", resamples=500, level=0.95
+        k=10, metric="euclidean", resamples=500, level=0.95
     )

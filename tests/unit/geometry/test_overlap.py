@@ -112,6 +112,10 @@ def test_derangements_are_uniform_and_leave_nothing_in_place():
         derangement(1, rng)
 
 
+def all_of(x):
+    return nearest_neighbours(x, len(x) - 1).indices
+
+
 def two_spaces_that_share_only_their_groups():
     rng = np.random.default_rng(6)
     groups = np.repeat(np.arange(6), 40)
@@ -127,7 +131,7 @@ def test_overlap_that_comes_from_groups_alone_vanishes_within_groups():
     whole = neighbourhood_overlap(
         nearest_neighbours(a, k).indices, nearest_neighbours(b, k).indices, k
     )
-    within = overlap_within_groups(a, b, groups, k, rng=np.random.default_rng(0))
+    within = overlap_within_groups(all_of(a), all_of(b), groups, k, rng=np.random.default_rng(0))
     by_chance_in_group = expected_random_overlap(40, k)
     assert whole.mean() == pytest.approx(by_chance_in_group, abs=0.03)
     assert whole.mean() > 5 * expected_random_overlap(240, k)
@@ -138,15 +142,40 @@ def test_overlap_that_comes_from_groups_alone_vanishes_within_groups():
 def test_items_that_agree_within_groups_are_found_and_wrong_pairs_are_not():
     a, b, groups = two_spaces_that_share_only_their_groups()
     shared = 20 * np.random.default_rng(7).standard_normal((240, 16))
-    within = overlap_within_groups(a + shared, b + shared, groups, 8, rng=np.random.default_rng(0))
+    near = all_of(a + shared), all_of(b + shared)
+    within = overlap_within_groups(*near, groups, 8, rng=np.random.default_rng(0))
     assert within.paired.mean() > 0.7
     assert within.random_pairs.mean() == pytest.approx(expected_random_overlap(40, 8), abs=0.03)
+
+
+def test_neighbours_within_groups_are_those_of_a_search_in_each_group():
+    a, b, groups = two_spaces_that_share_only_their_groups()
+    within = overlap_within_groups(all_of(a), all_of(b), groups, 8, rng=np.random.default_rng(0))
+    for group in range(6):
+        of = groups == group
+        near = [nearest_neighbours(x[of], 8).indices for x in (a, b)]
+        np.testing.assert_array_equal(within.paired[of], neighbourhood_overlap(*near, 8))
+    assert within.items_unknown == 0
+
+
+def test_a_group_whose_nearest_are_not_all_known_has_no_value():
+    a, b, groups = two_spaces_that_share_only_their_groups()
+    mixed = b * 0 + np.random.default_rng(9).standard_normal(b.shape)
+    # Each list of a holds its group first; of b's, 60 of 239 hold about ten of a group of 40.
+    near = nearest_neighbours(a, 60).indices, nearest_neighbours(mixed, 60).indices
+    held = np.array([(groups[row] == groups[i]).sum() for i, row in enumerate(near[1])])
+    unknown = {group for group in range(6) if held[groups == group].min() < 8}
+    found = overlap_within_groups(*near, groups, 8, rng=np.random.default_rng(0))
+    assert unknown
+    assert found.items_unknown == 40 * len(unknown)
+    np.testing.assert_array_equal(np.isnan(found.paired), np.isin(groups, list(unknown)))
 
 
 def test_small_groups_are_left_out_and_counted():
     x = np.random.default_rng(8).standard_normal((30, 4))
     groups = np.array(["large"] * 12 + ["just"] * 7 + ["small"] * 6 + ["tiny"] * 5)
-    found = overlap_within_groups(x, x, groups, 5, rng=np.random.default_rng(0))
+    near = all_of(x)
+    found = overlap_within_groups(near, near, groups, 5, rng=np.random.default_rng(0))
     np.testing.assert_array_equal(np.isnan(found.paired), np.isin(groups, ["small", "tiny"]))
     np.testing.assert_array_equal(np.isnan(found.random_pairs), np.isnan(found.paired))
     assert (found.groups_left_out, found.items_left_out) == (2, 11)
@@ -179,6 +208,4 @@ def test_impossible_requests_are_refused_with_a_reason():
     with pytest.raises(ValueError, match="k is 3"):
         expected_random_overlap(3, 3)
     with pytest.raises(ValueError, match="do not match 2 group labels"):
-        overlap_within_groups(
-            np.ones((3, 2)), np.ones((3, 2)), np.array([0, 1]), 1, rng=np.random.default_rng(0)
-        )
+        overlap_within_groups(indices, indices, np.array([0, 1]), 1, rng=np.random.default_rng(0))

@@ -7,6 +7,7 @@ from layersight.errors import DataError
 from layersight.geometry.graph_stages import find_neighbours
 from layersight.geometry.imbalance import information_imbalance
 from layersight.geometry.neighbours import nearest_neighbours
+from layersight.geometry.pairs import PAIRS
 from layersight.geometry.shape_stages import (
     ALIGNMENT,
     MASSIVE,
@@ -16,7 +17,6 @@ from layersight.geometry.shape_stages import (
     measure_spectrum,
 )
 from layersight.geometry.spectrum import participation_ratio
-from layersight.geometry.stages import PAIRS
 from layersight.geometry.svcca import svcca
 from layersight.storage.tables import read_table
 

@@ -42,6 +42,8 @@ def matched_neighbours(a: NeighbourGraph, b: NeighbourGraph) -> MatchedNeighbour
     exact, and nothing is searched. Lists get shorter by what the other graph leaves out, so that
     graphs need more neighbours than the largest k that is compared.
 
+    Of items that share a vector, in either space, the first in the order of `a` takes part.
+
     Args:
         a, b: graphs of the same items in any order.
 
@@ -55,12 +57,15 @@ def matched_neighbours(a: NeighbourGraph, b: NeighbourGraph) -> MatchedNeighbour
     missing, extra = set(names) - row_in_b.keys(), row_in_b.keys() - set(names)
     if missing or extra:
         raise NeighboursError(
-            f"the two graphs hold different items: {len(missing)} only the first, {len(extra)} "
-            f"only the second (for example {min(missing | extra)!r})."
+            f"the two graphs hold different items: {len(missing)} only on the first, {len(extra)} "
+            f"only on the second (for example {min(missing | extra)!r})."
         )
     position_in_b = np.full(len(b.item_ids), -1)
     position_in_b[b.rows] = np.arange(len(b.rows))
-    theirs = position_in_b[[row_in_b[item] for item in a.kept_ids.tolist()]]
+    vector_in_b = b.copy_of[[row_in_b[item] for item in names]]
+    first = np.zeros(len(names), dtype=np.bool_)
+    first[np.unique(vector_in_b, return_index=True)[1]] = True
+    theirs = np.where(first, position_in_b[vector_in_b], -1)[a.rows]
     both = theirs >= 0
     theirs = theirs[both]
     return MatchedNeighbours(
@@ -68,6 +73,23 @@ def matched_neighbours(a: NeighbourGraph, b: NeighbourGraph) -> MatchedNeighbour
         in_a=restricted(a.indices, np.flatnonzero(both)),
         in_b=restricted(b.indices, theirs),
     )
+
+
+def paired_neighbour_tables(a: NeighbourGraph, b: NeighbourGraph) -> tuple[Ids, Indices, Indices]:
+    """Return the neighbour tables of two graphs for the items that take part in both.
+
+    Args:
+        a, b: graphs of the same items in any order.
+
+    Returns:
+        Item ids `(m,)`, and the neighbours of each in `a` `(m, width_a)` and in `b`
+        `(m, width_b)`, positions in the ids, nearest first, see `matched_neighbours`.
+
+    Raises:
+        NeighboursError: as `matched_neighbours`.
+    """
+    both = matched_neighbours(a, b)
+    return both.item_ids, both.in_a, both.in_b
 
 
 def restricted(indices: Indices, chosen: npt.NDArray[np.integer[Any]]) -> Indices:

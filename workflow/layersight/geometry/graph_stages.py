@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from layersight.activations.store import ActivationStore
+from layersight.errors import DataError
 from layersight.geometry.graph_store import GraphStore, write_graphs
 from layersight.geometry.graph_tables import (
     DENSITY,
@@ -17,16 +20,8 @@ from layersight.geometry.graph_tables import (
     density_table,
     dimension_table,
 )
-from layersight.geometry.neighbours import Metric
-from layersight.geometry.overlap_tables import (
-    LABEL_OVERLAP,
-    OVERLAP,
-    Compared,
-    OverlapSettings,
-    consecutive,
-    label_overlap_table,
-    overlap_table,
-)
+from layersight.geometry.neighbours import Metric, Vectors
+from layersight.geometry.stage_tools import present, say_undefined
 from layersight.storage.tables import write_table
 
 
@@ -61,7 +56,7 @@ def find_neighbours(
         store.read,
         subject=subject,
         probe=probe,
-        streams=_present(streams, store.streams()),
+        streams=present(streams, store.streams()),
         layers=store.layers,
         out=out,
         k=k,
@@ -70,6 +65,86 @@ def find_neighbours(
         memory_mb=memory_mb,
         work=work,
     )
+
+
+def find_pair_neighbours(
+    *,
+    subject: str,
+    pair: str,
+    activations: Path,
+    image_probe: str,
+    text_probe: str,
+    streams: Mapping[str, tuple[str, str]],
+    out: Path,
+    k: int,
+    metric: Metric = "euclidean",
+    device: str = "cpu",
+    memory_mb: int = 1024,
+    work: Path | None = None,
+    unit: bool = True,
+) -> None:
+    """Write the neighbour graphs of the cloud of images and the cloud of words, taken together.
+
+    The graph of a pooled stream has the items `image:<id>`, in the order of the images, and after
+    them `text:<id>`: who is whose neighbour says whether the two modalities live apart.
+
+    Args:
+        subject, pair: names, for the summary (`pair` as its probe).
+        activations: folder of the subject's activations, a folder a probe set.
+        image_probe, text_probe: probe sets.
+        streams: name of a pooled stream to the stream of the images and that of the words.
+        out: folder of graphs, see `graph_store.write_graphs`.
+        k, metric, device, memory_mb: see `neighbours.nearest_neighbours`.
+        work: folder for finished graphs, from which the same call goes on.
+        unit: divide every vector by its length first, which puts both clouds on one sphere; a zero
+            vector stays where it is.
+
+    Raises:
+        DataError: activations that are missing, not finite, of layers or widths that differ, or
+            not one vector an item.
+    """
+    images = ActivationStore(activations / image_probe)
+    words = ActivationStore(activations / text_probe)
+    if images.layers != words.layers:
+        raise DataError(
+            f"{images.folder} and {words.folder}: the two hold different layers, "
+            f"{images.layers} and {words.layers}"
+        )
+
+    def read(layer: int, stream: str) -> tuple[npt.NDArray[Any], Vectors]:
+        image_stream, text_stream = streams[stream]
+        image_ids, image = images.read(layer, image_stream)
+        text_ids, text = words.read(layer, text_stream)
+        if image.shape[1] != text.shape[1]:
+            raise DataError(
+                f"{images.folder} and {words.folder}: vectors of {image.shape[1]} and "
+                f"{text.shape[1]} numbers at layer {layer}"
+            )
+        ids = [f"image:{item}" for item in image_ids] + [f"text:{item}" for item in text_ids]
+        both: Vectors = np.concatenate([image, text])
+        return np.array(ids), on_unit_sphere(both) if unit else both
+
+    write_graphs(
+        read,
+        subject=subject,
+        probe=pair,
+        streams=list(streams),
+        layers=images.layers,
+        out=out,
+        k=k,
+        metric=metric,
+        device=device,
+        memory_mb=memory_mb,
+        work=work,
+    )
+
+
+def on_unit_sphere(vectors: Vectors) -> npt.NDArray[np.float64]:
+    """Return `(n, d)` rows of length one in float64; rows of length zero stay zero."""
+    rows = vectors.astype(np.float64)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: npt.NDArray[np.float64] = np.divide(rows, lengths, out=rows, where=lengths > 0)
+    return unit
 
 
 def measure_dimension(
@@ -102,155 +177,21 @@ def measure_dimension(
         common: dict[str, Any] = {
             "subject": subject,
             "probe": probe,
-            "streams": _present(streams, store.streams()),
+            "streams": present(streams, store.streams()),
             "layers": store.layers,
             "settings": settings,
         }
-        dimensions.append(dimension_table(store.read, **common, seed=seed))
+        frame = dimension_table(store.read, **common, seed=seed)
+        # That a decimation curve ends is no news.
+        curves = frame[frame["estimator"] != "two_nn_decimated"]
+        say_undefined(
+            curves.rename(columns={"dimension": "value", "estimator": "metric"}),
+            ["stream", "metric"],
+            f"{subject} on {probe}",
+        )
+        dimensions.append(frame)
         if density_out is not None:
             densities.append(density_table(store.read, **common))
     write_table(dimension_out, pd.concat(dimensions, ignore_index=True), DIMENSION)
     if density_out is not None:
         write_table(density_out, pd.concat(densities, ignore_index=True), DENSITY)
-
-
-def measure_overlap_with_reference(
-    *,
-    subject: str,
-    reference: str,
-    graphs: Mapping[str, Path],
-    reference_graphs: Mapping[str, Path],
-    streams: Sequence[str],
-    settings: OverlapSettings,
-    seed: int,
-    out: Path,
-) -> None:
-    """Write the overlap of a subject with a reference ("tuned_base"), layer by layer.
-
-    Args:
-        subject, reference: names.
-        graphs, reference_graphs: probe set to the folders of graphs of both.
-        streams, settings, seed: as in `measure_dimension`.
-        out: table with the schema `OVERLAP`.
-
-    Raises:
-        DataError: graphs that are missing or hold different items.
-    """
-    frames = []
-    for probe, folder in graphs.items():
-        store, before = GraphStore(folder), GraphStore(reference_graphs[probe])
-        pairs = [
-            (
-                Compared(store.read, subject, probe, stream),
-                Compared(before.read, reference, probe, stream),
-            )
-            for stream in _present(streams, store.streams())
-        ]
-        layers = [(layer, layer) for layer in store.layers]
-        frames.append(
-            overlap_table(
-                pairs, comparison="tuned_base", layers=layers, settings=settings, seed=seed
-            )
-        )
-    write_table(out, pd.concat(frames, ignore_index=True), OVERLAP)
-
-
-def measure_overlap_within(
-    *,
-    subject: str,
-    graphs: Mapping[str, Path],
-    streams: Sequence[str],
-    modalities: Sequence[tuple[str, str, str, str]],
-    settings: OverlapSettings,
-    seed: int,
-    out: Path,
-) -> None:
-    """Write what one subject's graphs share: consecutive layers, and image with text.
-
-    Args:
-        subject: its name.
-        graphs: probe set to its folder of graphs.
-        streams: those whose consecutive layers are compared.
-        modalities: probe set and stream of the images, then of the text; pairs whose probe sets
-            are not in `graphs` are left out.
-        settings, seed: as in `measure_dimension`.
-        out: table with the schema `OVERLAP`, comparisons "consecutive" and "image_text".
-
-    Raises:
-        DataError: graphs that are missing or hold different items.
-    """
-    stores = {probe: GraphStore(folder) for probe, folder in graphs.items()}
-    frames = []
-    for probe, store in stores.items():
-        sides = [
-            Compared(store.read, subject, probe, stream)
-            for stream in _present(streams, store.streams())
-        ]
-        frames.append(
-            overlap_table(
-                [(side, side) for side in sides],
-                comparison="consecutive",
-                layers=consecutive(store.layers),
-                settings=settings,
-                seed=seed,
-            )
-        )
-    for image_probe, image_stream, text_probe, text_stream in modalities:
-        if not {image_probe, text_probe} <= stores.keys():
-            continue
-        images, words = stores[image_probe], stores[text_probe]
-        pair = (
-            Compared(images.read, subject, image_probe, image_stream),
-            Compared(words.read, subject, text_probe, text_stream),
-        )
-        layers = [(layer, layer) for layer in images.layers]
-        frames.append(
-            overlap_table(
-                [pair], comparison="image_text", layers=layers, settings=settings, seed=seed
-            )
-        )
-    write_table(out, pd.concat(frames, ignore_index=True), OVERLAP)
-
-
-def measure_label_overlap(
-    *,
-    subject: str,
-    graphs: Mapping[str, Path],
-    streams: Sequence[str],
-    labels: Mapping[str, Mapping[str, Mapping[str, Any]]],
-    settings: OverlapSettings,
-    seed: int,
-    out: Path,
-) -> None:
-    """Write how far neighbours share the item's labels.
-
-    Args:
-        subject: its name.
-        graphs: probe set to its folder of graphs.
-        streams, settings, seed: as in `measure_dimension`.
-        labels: probe set to name of the label to value of every item (None: no value).
-        out: table with the schema `LABEL_OVERLAP`.
-
-    Raises:
-        DataError: graphs that are missing, or an item that is not among the labels.
-    """
-    frames = []
-    for probe, folder in graphs.items():
-        store = GraphStore(folder)
-        frames.append(
-            label_overlap_table(
-                store.read,
-                subject=subject,
-                probe=probe,
-                streams=_present(streams, store.streams()),
-                layers=store.layers,
-                labels=labels.get(probe, {}),
-                settings=settings,
-                seed=seed,
-            )
-        )
-    write_table(out, pd.concat(frames, ignore_index=True), LABEL_OVERLAP)
-
-
-def _present(wanted: Sequence[str], stored: Sequence[str]) -> list[str]:
-    return [stream for stream in wanted if stream in set(stored)]

@@ -19,10 +19,8 @@ from layersight.geometry.dimension_scales import decimation_curve, gride_interva
 from layersight.geometry.graph import NeighbourGraph, ReadGraph
 from layersight.geometry.intrinsic_dimension import gride, two_nn
 from layersight.geometry.knn_density import knn_log_density
+from layersight.geometry.measure import FEWEST_VECTORS
 from layersight.seeds import derive_seed
-
-FEWEST_VECTORS = 10
-"""Distinct vectors that an intrinsic dimension is estimated from, at least."""
 
 DIMENSION = pa.schema(
     [

@@ -20,8 +20,9 @@ import pandas as pd
 from layersight.errors import DataError
 from layersight.geometry.alignment import cka_with_interval, paired_cosines
 from layersight.geometry.change import relative_norm_of_difference
-from layersight.geometry.intrinsic_dimension import DimensionEstimate, gride, two_nn
-from layersight.geometry.neighbours import Metric, first_copies, nearest_neighbours
+from layersight.geometry.graph import NeighbourGraph, ReadGraph
+from layersight.geometry.graph_pairs import MatchedNeighbours, matched_neighbours
+from layersight.geometry.neighbours import Metric, NeighboursError
 from layersight.geometry.overlap import (
     derangement,
     label_overlap,
@@ -44,10 +45,6 @@ class VectorsError(DataError, ValueError):
 
 UNDEFINED = Interval(float("nan"), float("nan"), float("nan"))
 
-INTRINSIC_DIMENSION_COLUMNS = [
-    "subject", "probe", "stream", "layer", "estimator", "n1", "n2", "scale", "n", "duplicates",
-    "dimension", "low", "high",
-]  # fmt: skip
 CHANGE_COLUMNS = [
     "subject", "reference", "probe", "stream", "layer", "metric", "k", "n", "value", "low", "high",
 ]  # fmt: skip
@@ -66,17 +63,12 @@ class GeometrySettings:
 
     Attributes:
         k: number of neighbours for overlaps.
-        two_nn_fraction: share of the distance ratios that TwoNN fits, above 0; 1 selects its
-            maximum-likelihood form, see `two_nn`.
-        gride_range_max: largest neighbour rank of GRIDE.
-        metric: distance between vectors.
+        metric: distance between vectors, that of the graphs.
         resamples: bootstrap or subsampling draws behind each interval.
         level: coverage of the intervals.
     """
 
     k: int = 10
-    two_nn_fraction: float = 0.9
-    gride_range_max: int = 64
     metric: Metric = "euclidean"
     resamples: int = 500
     level: float = 0.95
@@ -84,10 +76,6 @@ class GeometrySettings:
     def __post_init__(self) -> None:
         if self.k < 1:
             raise ValueError(f"k is {self.k}; it must be at least 1.")
-        if not 0 < self.two_nn_fraction <= 1:
-            raise ValueError(f"two_nn_fraction is {self.two_nn_fraction}; it must lie in (0, 1].")
-        if self.gride_range_max < 2:
-            raise ValueError(f"gride_range_max is {self.gride_range_max}; it must be at least 2.")
         if self.metric not in ("euclidean", "cosine"):
             raise ValueError(f"metric is {self.metric!r}; known are 'euclidean' and 'cosine'.")
         if self.resamples < 1:
@@ -96,66 +84,12 @@ class GeometrySettings:
             raise ValueError(f"level is {self.level}; it must lie in (0, 1).")
 
 
-def intrinsic_dimension_table(
-    read: Read,
-    *,
-    subject: str,
-    probe: str,
-    streams: Sequence[str],
-    layers: Sequence[int],
-    settings: GeometrySettings,
-) -> pd.DataFrame:
-    """Intrinsic dimension by TwoNN and, over scales, by GRIDE.
-
-    Exact copies of a vector are dropped first. With the cosine metric the zero vector is left out,
-    which has no direction, and distances enter as chords of the unit sphere, sqrt(2 (1 - cos)):
-    `1 - cos` grows with the square of a displacement, and its ratios would give half the dimension.
-
-    Returns:
-        One row per stream, layer, estimator ("two_nn", "gride") and scale, with columns
-        `INTRINSIC_DIMENSION_COLUMNS`: `n` counts the distinct vectors, `duplicates` the dropped
-        ones, `scale` is the mean distance to neighbour `n2`, and `low`, `high` are asymptotic
-        normal. All configured scales appear; `scale` and `dimension` are NaN where there are
-        fewer than `FEWEST_VECTORS` distinct vectors, too few for the rank, or vectors at distance
-        zero.
-
-    Raises:
-        VectorsError: when vectors are not `(n, d)`, do not match their ids, or are not finite.
-    """
-    rows = []
-    for stream in streams:
-        for layer in layers:
-            _, vectors = checked(read, layer, stream)
-            firsts = first_copies(vectors)
-            distinct = vectors[firsts & _has_neighbours(vectors, settings)]
-            found = _dimension_estimates(distinct, settings)
-            for estimator, n1, n2 in _configured_scales(settings):
-                estimate = found.get((estimator, n2))
-                value = _dimension_interval(estimate, settings.level)
-                rows.append(
-                    {
-                        "subject": subject,
-                        "probe": probe,
-                        "stream": stream,
-                        "layer": int(layer),
-                        "estimator": estimator,
-                        "n1": n1,
-                        "n2": n2,
-                        "scale": estimate.scale if estimate else float("nan"),
-                        "n": len(distinct),
-                        "duplicates": int(np.count_nonzero(~firsts)),
-                        "dimension": value.value,
-                        "low": value.low,
-                        "high": value.high,
-                    }
-                )
-    return pd.DataFrame(rows, columns=INTRINSIC_DIMENSION_COLUMNS)
-
-
 def change_table(
     read_reference: Read,
     read_subject: Read,
     *,
+    reference_graph: ReadGraph,
+    subject_graph: ReadGraph,
     subject: str,
     reference: str,
     probe: str,
@@ -166,14 +100,24 @@ def change_table(
 ) -> pd.DataFrame:
     """How the representations of one subject differ from those of a reference.
 
-    Items are matched by id. The overlap leaves out items whose vector copies that of an earlier
-    item in either space: ties are broken by index in both, which would look like agreement.
+    Items are matched by id. The overlap reads neighbour graphs and leaves out items whose vector
+    copies that of an earlier item in either space: ties are broken by index in both, which would
+    look like agreement.
+
+    Args:
+        read_reference, read_subject: vectors of both.
+        reference_graph, subject_graph: neighbour graphs of the same vectors.
+        subject, reference, probe: names.
+        streams, layers: what is read.
+        settings: what is computed.
+        seed: of the draws.
 
     Returns:
         One row per stream, layer and metric ("overlap", "cka", "relative_norm"), with columns
         `CHANGE_COLUMNS`: `k` is 0 where no neighbours are used and `n` counts the items used.
         Intervals: percentile bootstrap over items; for CKA, subsampling. NaN for an overlap of
-        fewer than `3 k` items and for a CKA or norm that is undefined.
+        fewer than `3 k` items, or where a graph holds fewer than `k` neighbours of an item that
+        take part, and for a CKA or norm that is undefined.
 
     Raises:
         VectorsError: when the two hold different items, an item twice, or invalid vectors.
@@ -190,8 +134,10 @@ def change_table(
                     f"{where}: vectors of {reference!r} have {before.shape[1]} dimensions, "
                     f"those of {subject!r} {after.shape[1]}."
                 )
+            graphs = reference_graph(layer, stream), subject_graph(layer, stream)
+            both = _matched_graphs(ids, *graphs, where)
             values = {
-                "overlap": _overlap(before, after, settings, rng),
+                "overlap": _overlap(both, settings, rng),
                 "cka": (0, len(before), _cka(before, after, settings, rng)),
                 "relative_norm": (
                     0,
@@ -207,6 +153,8 @@ def cross_modal_table(
     read_image: Read,
     read_text: Read,
     *,
+    image_graph: ReadGraph,
+    text_graph: ReadGraph,
     subject: str,
     stream_image: str,
     stream_text: str,
@@ -219,12 +167,20 @@ def cross_modal_table(
 
     Rows of the two streams pair up by item id. Each metric of pairs has a control with wrong
     pairs (`_random_pairs`, see `overlap.derangement`; inside groups for the overlap within
-    groups). Overlaps leave out items whose vector copies that of an earlier item in either
-    modality, and the overlap within groups also groups with fewer than `k + 2` items.
+    groups). Overlaps read neighbour graphs and leave out items whose vector copies that of an
+    earlier item in either modality, and the overlap within groups also groups with fewer than
+    `k + 2` items; it is NaN where a graph holds fewer than `k` neighbours of the item's group.
 
     Args:
+        read_image, read_text: vectors of both.
+        image_graph, text_graph: neighbour graphs of the same vectors.
+        subject: its name.
+        stream_image, stream_text: what is read of each.
         groups: item id to group, such as the class or the main object; the labels of the label
             overlaps, which are plain shares without class weights.
+        layers: what is read.
+        settings: what is computed.
+        seed: of the draws.
 
     Returns:
         One row per layer and metric, with columns `CROSS_MODAL_COLUMNS`; metrics are overlap,
@@ -243,7 +199,11 @@ def cross_modal_table(
         ids, image = checked(read_image, layer, stream_image)
         text = matched(ids, *checked(read_text, layer, stream_text), where)
         labels = labels_of(ids, groups, where)
-        values = _cross_modal_neighbours(image, text, labels, settings, rng)
+        graphs = image_graph(layer, stream_image), text_graph(layer, stream_text)
+        both = _matched_graphs(ids, *graphs, where)
+        place = {item: row for row, item in enumerate(ids.tolist())}
+        theirs = labels[[place[item] for item in both.item_ids.tolist()]]
+        values = _cross_modal_neighbours(both, theirs, settings, rng)
         values["cka"] = (0, len(ids), _cka(image, text, settings, rng))
         wrong = text[derangement(len(ids), rng)] if len(ids) > 1 else text
         values["cka_random_pairs"] = (0, len(ids), _cka(image, wrong, settings, rng))
@@ -345,35 +305,6 @@ def labels_of(ids: Ids, groups: Mapping[str, Any], where: str) -> npt.NDArray[An
     return np.array([codes.setdefault(groups[item], len(codes)) for item in ids.tolist()])
 
 
-def _configured_scales(settings: GeometrySettings) -> list[tuple[str, int, int]]:
-    doublings = settings.gride_range_max.bit_length() - 1
-    return [("two_nn", 1, 2)] + [("gride", 2**i, 2 ** (i + 1)) for i in range(doublings)]
-
-
-def _dimension_estimates(
-    distinct: Vectors, settings: GeometrySettings
-) -> dict[tuple[str, int], DimensionEstimate]:
-    n = len(distinct)
-    if n < FEWEST_VECTORS:
-        return {}
-    ranks = min(2 ** (settings.gride_range_max.bit_length() - 1), n - 1)
-    distances = nearest_neighbours(distinct, ranks, metric=settings.metric).distances
-    if settings.metric == "cosine":
-        distances = np.sqrt(2 * distances)
-    # Distinct vectors may still coincide: one direction (cosine), or a gap lost to underflow.
-    if (distances[:, 0] == 0).any():
-        return {}
-    estimates = {("two_nn", 2): two_nn(distances, settings.two_nn_fraction)}
-    estimates |= {("gride", found.n2): found for found in gride(distances)}
-    return estimates
-
-
-def _dimension_interval(estimate: DimensionEstimate | None, level: float) -> Interval:
-    if estimate is None or not np.isfinite(estimate.dimension):
-        return UNDEFINED
-    return Interval(estimate.dimension, *estimate.asymptotic_normal_interval(level))
-
-
 def _mean(
     values: npt.NDArray[np.float64], settings: GeometrySettings, rng: np.random.Generator
 ) -> tuple[int, Interval]:
@@ -391,40 +322,37 @@ def _cka(x: Vectors, y: Vectors, settings: GeometrySettings, rng: np.random.Gene
     return cka_with_interval(x, y, resamples=settings.resamples, level=settings.level, rng=rng)
 
 
-def _has_neighbours(vectors: Vectors, settings: GeometrySettings) -> npt.NDArray[np.bool_]:
-    """Mark the rows to which distances are defined: a zero vector has no direction."""
-    if settings.metric == "cosine":
-        return vectors.any(axis=1)
-    return np.ones(len(vectors), dtype=np.bool_)
-
-
-def _usable(vectors: Vectors, settings: GeometrySettings) -> npt.NDArray[np.bool_]:
-    return first_copies(vectors) & _has_neighbours(vectors, settings)
+def _matched_graphs(
+    ids: Ids, first: NeighbourGraph, second: NeighbourGraph, where: str
+) -> MatchedNeighbours:
+    """Neighbours of the items that take part in both graphs, which are those of the vectors."""
+    if not np.array_equal(first.item_ids, ids):
+        raise VectorsError(
+            f"{where}: the neighbour graph holds other items than the activations; make it anew "
+            "from them (rule find_neighbours)."
+        )
+    try:
+        return matched_neighbours(first, second)
+    except NeighboursError as error:
+        raise VectorsError(f"{where}: neighbours: {error}") from None
 
 
 def _overlap(
-    x: Vectors, y: Vectors, settings: GeometrySettings, rng: np.random.Generator
+    both: MatchedNeighbours, settings: GeometrySettings, rng: np.random.Generator
 ) -> _Value:
-    k = settings.k
-    kept = _usable(x, settings) & _usable(y, settings)
-    n = int(np.count_nonzero(kept))
-    if n < max(3 * k, 3):
+    k, n = settings.k, len(both.item_ids)
+    if n < max(3 * k, 3) or both.width < k:
         return k, n, UNDEFINED
-    in_x = nearest_neighbours(x[kept], k, metric=settings.metric).indices
-    in_y = nearest_neighbours(y[kept], k, metric=settings.metric).indices
-    return k, *_mean(neighbourhood_overlap(in_x, in_y, k), settings, rng)
+    return k, *_mean(neighbourhood_overlap(both.in_a, both.in_b, k), settings, rng)
 
 
 def _cross_modal_neighbours(
-    image: Vectors,
-    text: Vectors,
+    both: MatchedNeighbours,
     labels: npt.NDArray[Any],
     settings: GeometrySettings,
     rng: np.random.Generator,
 ) -> dict[str, _Value]:
-    k = settings.k
-    kept = _usable(image, settings) & _usable(text, settings)
-    n = int(np.count_nonzero(kept))
+    k, n = settings.k, len(both.item_ids)
     names = (
         "overlap",
         "overlap_random_pairs",
@@ -433,24 +361,27 @@ def _cross_modal_neighbours(
         "label_overlap_image",
         "label_overlap_text",
     )
-    if n < max(3 * k, 3):
+    if n < max(3 * k, 3) or both.width < k:
         return {name: (k, n, UNDEFINED) for name in names}
-    image, text, labels = image[kept], text[kept], labels[kept]
-    in_image = nearest_neighbours(image, k, metric=settings.metric).indices
-    in_text = nearest_neighbours(text, k, metric=settings.metric).indices
-    within = overlap_within_groups(image, text, labels, k, rng=rng, metric=settings.metric)
+    within = overlap_within_groups(both.in_a, both.in_b, labels, k, rng=rng)
     per_item = (
-        neighbourhood_overlap(in_image, in_text, k),
-        random_pair_overlap(in_image, in_text, k, rng),
+        neighbourhood_overlap(both.in_a, both.in_b, k),
+        random_pair_overlap(both.in_a, both.in_b, k, rng),
         within.paired,
         within.random_pairs,
-        label_overlap(in_image, labels, k),
-        label_overlap(in_text, labels, k),
+        label_overlap(both.in_a, labels, k),
+        label_overlap(both.in_b, labels, k),
     )
-    return {
+    found: dict[str, _Value] = {
         name: (k, *_mean(values, settings, rng))
         for name, values in zip(names, per_item, strict=True)
     }
+    if within.items_unknown:
+        # A mean over the other groups would be one of groups that happen to be dense.
+        inside = n - within.items_left_out
+        for name in ("overlap_within_group", "overlap_within_group_random_pairs"):
+            found[name] = (k, inside, UNDEFINED)
+    return found
 
 
 def _cosines(

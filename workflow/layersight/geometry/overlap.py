@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from layersight.geometry.neighbours import Metric, nearest_neighbours
+from layersight.geometry.graph_pairs import restricted
 
 Indices = npt.NDArray[np.integer[Any]]
 Float64s = npt.NDArray[np.float64]
@@ -111,28 +111,30 @@ class WithinGroupOverlap:
     """Neighbourhood overlap among items of one group.
 
     Attributes:
-        paired: `(n,)` float64, NaN for items of groups left out.
+        paired: `(n,)` float64, NaN for items of groups left out or unknown.
         random_pairs: `(n,)` float64, the same with items paired wrongly inside their group.
         groups_left_out: number of groups with fewer than `k + 2` items.
         items_left_out: number of items in them.
+        items_unknown: number of items in groups with a list of neighbours that holds fewer than
+            `k` of the group, so that the nearest in the group are not known.
     """
 
     paired: Float64s
     random_pairs: Float64s
     groups_left_out: int
     items_left_out: int
+    items_unknown: int
 
 
 def overlap_within_groups(
-    vectors_a: npt.NDArray[np.floating[Any]],
-    vectors_b: npt.NDArray[np.floating[Any]],
+    indices_a: Indices,
+    indices_b: Indices,
     groups: npt.NDArray[Any],
     k: int,
     *,
     rng: np.random.Generator,
-    metric: Metric = "euclidean",
 ) -> WithinGroupOverlap:
-    """Neighbourhood overlap with neighbours sought among items of the same group only.
+    """Neighbourhood overlap with neighbours among items of the same group only.
 
     Two spaces that separate the same groups overlap even if they share nothing else. Inside a
     group that is impossible: what overlap is left there comes from the items themselves. Groups
@@ -140,34 +142,40 @@ def overlap_within_groups(
     the whole group and overlap by necessity; so `k` is below the size of every group less one.
     An unrelated pair of spaces gives `expected_random_overlap(group size, k)`.
 
+    The nearest of a group are what is left of a list of neighbours when all others are struck.
+
     Args:
-        vectors_a, vectors_b: `(n, d_a)` and `(n, d_b)`, the same items in the same order.
+        indices_a, indices_b: `(n, columns)` neighbours of all items, nearest first, the same items
+            in the same order.
         groups: `(n,)` labels of any type that sorts.
         k: number of neighbours.
         rng: draws the random pairs.
-        metric: see `neighbours.nearest_neighbours`.
 
     Raises:
-        ValueError: when the numbers of items differ, or as `nearest_neighbours` does.
+        ValueError: when the numbers of items differ, or for a `k` below 1.
     """
     n = len(groups)
-    if len(vectors_a) != n or len(vectors_b) != n:
+    if len(indices_a) != n or len(indices_b) != n:
         raise ValueError(
-            f"{len(vectors_a)} and {len(vectors_b)} vectors do not match {n} group labels."
+            f"{len(indices_a)} and {len(indices_b)} items do not match {n} group labels."
         )
+    if k < 1:
+        raise ValueError(f"k is {k}; it must be at least 1.")
     paired, random_pairs = np.full(n, np.nan), np.full(n, np.nan)
-    groups_left_out = items_left_out = 0
+    groups_left_out = items_left_out = items_unknown = 0
     for group in np.unique(groups):
         members = np.flatnonzero(groups == group)
         if len(members) < k + 2:
             groups_left_out += 1
             items_left_out += len(members)
             continue
-        a = nearest_neighbours(vectors_a[members], k, metric=metric).indices
-        b = nearest_neighbours(vectors_b[members], k, metric=metric).indices
+        a, b = restricted(indices_a, members), restricted(indices_b, members)
+        if min(a.shape[1], b.shape[1]) < k:
+            items_unknown += len(members)
+            continue
         paired[members] = neighbourhood_overlap(a, b, k)
         random_pairs[members] = random_pair_overlap(a, b, k, rng)
-    return WithinGroupOverlap(paired, random_pairs, groups_left_out, items_left_out)
+    return WithinGroupOverlap(paired, random_pairs, groups_left_out, items_left_out, items_unknown)
 
 
 def label_overlap(
