@@ -78,7 +78,7 @@ def intrinsic_dimension(subjects: Sequence[str], layers: int) -> pd.DataFrame:
     rows = []
     for index, key, undefined in clouds(subjects, layers):
         for estimator, n1, n2, parts in scales:
-            value = 5 + 6 * hump(key["layer"], layers) + 0.8 * index - 0.05 * n2 - 0.5 * parts
+            value = 5 + 6 * hump(key["layer"], layers) + index - 0.05 * n2 - 0.5 * parts
             value = NAN if undefined else value
             rows.append(
                 {

@@ -100,18 +100,16 @@ def density_modalities(frame: pd.DataFrame, lineup: Lineup) -> Figure:
 def chosen_cloud(frame: pd.DataFrame, lineup: Lineup) -> tuple[str, str, str]:
     """Return the subject, probe set and stream whose dendrograms are drawn.
 
-    The subject is the first tuned one, or the first there is.
+    The subject is the first tuned one, or where none was tuned `aligned`.
     """
     own = frame[frame["probe"].isin(list(PROBE_WORDS))]
-    probe, stream = leading(main_streams(own))
     subjects = list(dict.fromkeys(own["subject"]))
-    tuned = [
-        subject
-        for variant in lineup.variants
-        for subject in subjects
-        if variant_of(subject) == variant
-    ]
-    return (tuned or subjects)[0], probe, stream
+    asked = [*lineup.variants, "aligned", "base"]
+    subject = next(
+        (name for variant in asked for name in subjects if variant_of(name) == variant), subjects[0]
+    )
+    probe, stream = leading(main_streams(rows_of(own, subject=subject)))
+    return subject, probe, stream
 
 
 def chosen_layers(frame: pd.DataFrame) -> list[tuple[int, str]]:

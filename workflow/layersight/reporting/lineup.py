@@ -194,19 +194,25 @@ def over_seeds(
     data = frame.copy()
     if "subject" in data.columns:
         data["variant"] = data["subject"].map(variant_of)
-    rows = []
     keys = ["variant", *by]
-    for key, group in data.groupby(keys, sort=False, dropna=False):
-        numbers = group[value].to_numpy(dtype=float)
-        several = len(numbers) > 1
-        rows.append(
-            dict(zip(keys, key, strict=True))
-            | {
-                "value": float(numbers.mean()),
-                "low": float(numbers.min() if several else group[low].iloc[0]),
-                "high": float(numbers.max() if several else group[high].iloc[0]),
-                "n": int(group["n"].min()),
-                "seeds": len(numbers),
-            }
-        )
-    return pd.DataFrame(rows, columns=[*keys, "value", "low", "high", "n", "seeds"])
+    groups = data.groupby(keys, sort=False, dropna=False)
+    numbers = groups[value]
+    found = pd.DataFrame(
+        {
+            "value": numbers.mean(),
+            "low": numbers.min(),
+            "high": numbers.max(),
+            "own_low": groups[low].first(skipna=False),
+            "own_high": groups[high].first(skipna=False),
+            "n": groups["n"].min().astype(int),
+            "seeds": groups.size(),
+            "defined": numbers.count(),
+        }
+    ).reset_index()
+    once = found["seeds"] == 1
+    found["low"] = found["low"].mask(once, found["own_low"])
+    found["high"] = found["high"].mask(once, found["own_high"])
+    gaps = ~once & (found["defined"] < found["seeds"])
+    found.loc[gaps, ["value", "low", "high"]] = float("nan")
+    floats = dict.fromkeys(("value", "low", "high"), float)
+    return found[[*keys, *floats, "n", "seeds"]].astype(floats)

@@ -66,7 +66,7 @@ def massive(frame: pd.DataFrame, measures: pd.DataFrame, lineup: Lineup) -> str:
     if top is None:
         return two(f"{where} no value is defined", "There are no vectors to look at")
     opening = (
-        f"{where} the largest value of {subject} has the magnitude {top.value:.3g}, at layer "
+        f"{where} the largest value of {subject} has the magnitude {magnitude(top.value)}, at layer "
         f"{top.layer}, in dimension {named[0]}"
     )
     shares = over_seeds(rows_of(own, metric="massive_norm_share"), ["layer"])
@@ -138,3 +138,8 @@ def token_cloud_loss(frame: pd.DataFrame, lineup: Lineup) -> str:
         f"of {first} the correlation lies between {number(least.value)} (layer {least.layer}) and "
         f"{number(most.value)} (layer {most.layer})",
     )
+
+
+def magnitude(value: float) -> str:
+    """Write a large number whole, and a small one with two decimals."""
+    return f"{value:,.0f}" if value >= 100 else number(value)

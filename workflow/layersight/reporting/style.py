@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from layersight.storage.atomic import atomic_file
 COLUMN_WIDTH = 3.4
 FULL_WIDTH = 7.0
 PNG_DPI = 200
+LEGEND_ROW = 0.152
 
 # Okabe and Ito (2008), told apart with all common forms of colour blindness; the faintest last.
 OKABE_ITO = (
@@ -129,12 +131,15 @@ def layer_axis(ax: Axes, last: int, label: str | None = "layer") -> None:
 def legend_above(figure: Figure, handles: Sequence[Any], title: str | None = None) -> None:
     """Put one legend above all axes, where it hides nothing, in as few rows as fit the width.
 
-    A title of the whole figure belongs here: `suptitle` would lie on the legend.
+    A title of the whole figure belongs here: `suptitle` would lie on the legend. The figure grows
+    with the rows of the legend, so that many subjects do not press its panels flat.
     """
     widths = [0.42 + 0.058 * len(str(handle.get_label())) for handle in handles]
     columns = len(handles)
     while columns > 1 and _legend_width(widths, columns) > figure.get_figwidth() - 0.2:
         columns -= 1
+    rows = math.ceil(len(handles) / max(1, columns)) + (title is not None)
+    figure.set_figheight(figure.get_figheight() + LEGEND_ROW * max(0, rows - 1))
     figure.legend(
         handles=list(handles),
         loc="outside upper center",
