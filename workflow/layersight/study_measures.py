@@ -103,6 +103,8 @@ class LinearProbes(Strict):
 
     label: Literal["kind", "subgroup"] = "kind"
     """What they predict."""
+    every: PositiveInt = 1
+    """Every how many layers there is one, from layer 0 on."""
     strengths: list[Annotated[float, Field(gt=0.0)]] = [1e-4, 1e-3, 1e-2, 1e-1, 1.0]
     """Inverse penalties C that cross-validation chooses from."""
     folds: Annotated[int, Field(ge=2)] = 5

@@ -18,6 +18,7 @@ with job(snakemake) as study:
         out=Path(snakemake.output[0]),
         label=asked.label,
         control="concept" if asked.label == "subgroup" else "subgroup",
+        every=asked.every,
         settings=LinearProbeSettings(
             strengths=tuple(asked.strengths),
             folds=asked.folds,

@@ -99,8 +99,9 @@ def linear_probes(study: Study, subject: str = "aligned") -> Cost:
     fits = asked.folds * (asked.inner_folds * len(asked.strengths) + 1)
     fits *= 2 * (1 + asked.controls)
     n = sizes.probe_items(study)
-    seconds = _pairs(study) * fits * n * of.LINEAR_PROBE_SECONDS
-    return _geometry(study, seconds, _pairs(study), "linear_probes", clouds=2)
+    pairs = _pairs(study) // asked.every
+    seconds = pairs * fits * n * of.LINEAR_PROBE_SECONDS
+    return _geometry(study, seconds, pairs, "linear_probes", clouds=2)
 
 
 def weight_change(study: Study, subject: str = "aligned") -> Cost:

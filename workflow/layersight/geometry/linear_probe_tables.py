@@ -164,6 +164,7 @@ def measure_linear_probes(
     out: Path,
     label: str = "kind",
     control: str = "subgroup",
+    every: int = 1,
     settings: LinearProbeSettings,
     seed: int,
 ) -> None:
@@ -177,6 +178,7 @@ def measure_linear_probes(
         out: table with the schema `LINEAR_PROBES`.
         label: column of `probe` that probes predict.
         control: column of `probe` whose values get control labels.
+        every: probe every so many layers, from the first on.
         settings: how probes are fitted.
         seed: of all draws.
 
@@ -200,7 +202,7 @@ def measure_linear_probes(
                 stream_text=text_stream,
                 labels=table[label].to_dict(),
                 types=table[control].to_dict(),
-                layers=images.layers,
+                layers=images.layers[::every],
                 settings=settings,
                 # Without the subject: the same folds and control labels for all.
                 seed=derive_seed(seed, f"geometry/linear_probes/{name}/{image_stream}"),
