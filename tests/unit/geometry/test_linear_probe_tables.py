@@ -145,3 +145,6 @@ def test_stored_activations_become_a_file(tmp_path):
     assert (table["pair"] == "concepts").all()
     with pytest.raises(DataError, match="answer"):
         measure_linear_probes(**settings, label="answer", out=tmp_path / "other.parquet")
+    measure_linear_probes(**settings, every=2, out=tmp_path / "fewer.parquet")
+    fewer = read_table(tmp_path / "fewer.parquet", LINEAR_PROBES).to_pandas()
+    pd.testing.assert_frame_equal(fewer, table[table["layer"] == 0].reset_index(drop=True))
