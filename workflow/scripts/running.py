@@ -52,6 +52,10 @@ class _Tee:
         with suppress(OSError):
             self._log.flush()
 
+    def close(self) -> None:
+        # Libraries that log close what they took for the terminal at their exit.
+        self.flush()
+
     def isatty(self) -> bool:
         return False
 
