@@ -126,7 +126,7 @@ def chosen_layers(frame: pd.DataFrame) -> list[tuple[int, str]]:
     early = next((layer for layer in layers if layer > 0), layers[0])
     words = {early: "early"}
     if len(agreed):
-        best = int(agreed.loc[agreed["value"].idxmax(), "layer"])
+        best = int(agreed["layer"].iloc[int(agreed["value"].to_numpy().argmax())])
         words[best] = "highest ARI" if best not in words else "early, highest ARI"
     last = layers[-1]
     words[last] = "last" if last not in words else f"{words[last]}, last"
@@ -178,8 +178,8 @@ def density_dendrograms(
 def leaf_names(named: pd.DataFrame) -> list[str]:
     """Return what each peak is, by its number: majority label, its share and the items."""
     return [
-        f"{row.label} {100 * row.label_share:.0f} % of {row.items}"
-        for row in named.sort_values("peak").itertuples(index=False)
+        f"{row['label']} {100 * row['label_share']:.0f} % of {row['items']}"
+        for row in named.sort_values("peak").to_dict("records")
     ]
 
 

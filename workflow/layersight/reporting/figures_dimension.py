@@ -162,7 +162,7 @@ def dimension_decimation(frame: pd.DataFrame, lineup: Lineup) -> Figure:
         lineup: the subjects.
     """
     probe, stream, rows = decimated(frame)
-    layers = decimation_layers(rows["layer"])
+    layers = decimation_layers(rows["layer"].tolist())
     figure, axes = grid_of_axes(1, len(layers), row_height=2.1, sharex=True, sharey=True)
     table = over_seeds(rows, ["layer", "parts"], "dimension")
     table["points"] = table["n"] / table["parts"]

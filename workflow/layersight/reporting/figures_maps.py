@@ -53,7 +53,8 @@ def heat_map(
         cmap: name of the colour map.
     """
     columns = range(int(table[x].min()), int(table[x].max()) + 1)
-    grid = table.pivot(index=y, columns=x, values=value).reindex(index=rows, columns=columns)
+    grid = table.pivot(index=y, columns=x, values=value)
+    grid = grid.reindex(index=list(rows), columns=columns)
     mesh = ax.imshow(
         grid.to_numpy(dtype=float),
         aspect="auto",

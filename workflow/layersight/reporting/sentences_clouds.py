@@ -66,8 +66,8 @@ def massive(frame: pd.DataFrame, measures: pd.DataFrame, lineup: Lineup) -> str:
     if top is None:
         return two(f"{where} no value is defined", "There are no vectors to look at")
     opening = (
-        f"{where} the largest value of {subject} has the magnitude {magnitude(top.value)}, at layer "
-        f"{top.layer}, in dimension {named[0]}"
+        f"{where} the largest value of {subject} has the magnitude {magnitude(top.value)}, at "
+        f"layer {top.layer}, in dimension {named[0]}"
     )
     shares = over_seeds(rows_of(own, metric="massive_norm_share"), ["layer"])
     most = largest(shares)

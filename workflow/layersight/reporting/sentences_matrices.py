@@ -84,7 +84,7 @@ def _told(table: pd.DataFrame, names: list[str]) -> list[str]:
     return [name for name in names if name in chosen] or names[:1]
 
 
-def _place(name: str, row: dict[str, Any], unit: str) -> str:
+def _place(name: str, row: dict[Any, Any], unit: str) -> str:
     if row["centre"] != row["centre"]:
         return f"{name} no change"
     seeds = (

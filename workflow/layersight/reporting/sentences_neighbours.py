@@ -33,7 +33,7 @@ SAME_DIMENSION = 1.1
 def dimension_decimation(frame: pd.DataFrame, lineup: Lineup) -> str:
     """How the dimension changes from the smallest subsets to all vectors, at a few layers."""
     probe, stream, rows = decimated(frame)
-    layers = decimation_layers(rows["layer"])
+    layers = decimation_layers(rows["layer"].tolist())
     table = over_seeds(rows, ["layer", "parts"], "dimension").dropna(subset=["value"])
     table = table[table["layer"].isin(layers)]
     where = f"On {PROBE_WORDS[probe]} ({STREAM_WORDS[stream]}, {sample_of(rows, 'dimension')})"
