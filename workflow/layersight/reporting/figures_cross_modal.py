@@ -9,11 +9,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from layersight.reporting.figures_layers import curves, say_if_empty, subject_handles
-from layersight.reporting.lineup import Lineup, over_seeds
+from layersight.reporting.lineup import STREAM_SHORT, Lineup, over_seeds
 from layersight.reporting.style import GUIDE, grid_of_axes, layer_axis, legend_above, styled
 
-PAIR_WORDS = {"concepts": "picture | name", "questions": "question with picture | with text"}
-STREAM_SHORT = {"last": "last token", "image_mean": "image mean", "text_mean": "text mean"}
+PAIR_WORDS = {
+    "concepts": "picture | name",
+    "questions": "question with picture | with text",
+    "tokens": "tokens of one question",
+}
 
 OVERLAPS = {"overlap": "overlap", "overlap_within_group": "overlap within kind"}
 CKAS = {"cka": "CKA"}

@@ -12,14 +12,14 @@ from scipy.cluster.hierarchy import dendrogram
 
 from layersight.reporting.figures_grid import Row, line_grid
 from layersight.reporting.figures_layers import leading, main_streams, rows_of
-from layersight.reporting.lineup import PROBE_WORDS, Lineup, variant_of
+from layersight.reporting.lineup import PROBE_WORDS, STREAM_SHORT, Lineup, variant_of
 from layersight.reporting.style import FULL_WIDTH, styled
 
 POOLED_WORDS = {
     "concepts": "pictures and their names",
     "questions": "questions with picture and with text",
+    "tokens": "image and text tokens of one question",
 }
-STREAM_SHORT = {"last": "last token", "image_mean": "image mean", "text_mean": "text mean"}
 LABEL = "kind"
 MOST_LEAVES = 24
 

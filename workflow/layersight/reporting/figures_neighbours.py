@@ -8,14 +8,13 @@ from matplotlib.figure import Figure
 from layersight.reporting.figures_grid import Row, line_grid
 from layersight.reporting.figures_layers import leading, main_streams, nearest_k, rows_of
 from layersight.reporting.figures_maps import left_note, limits, some_panels, subject_maps
-from layersight.reporting.lineup import PROBE_WORDS, STREAM_WORDS, Lineup, over_seeds
+from layersight.reporting.lineup import PROBE_WORDS, STREAM_SHORT, STREAM_WORDS, Lineup, over_seeds
 from layersight.reporting.style import styled
 
 PAIRED_WORDS = {
     ("pair_images", "pair_texts"): "pictures | names",
     ("visual_questions", "text_questions"): "questions with picture | with text",
 }
-STREAM_SHORT = {"last": "last token", "image_mean": "image mean", "text_mean": "text mean"}
 LABEL_WORDS = {"kind": "same kind", "answer": "same answer", "modality": "same modality"}
 CONTROL = "wrong pairs, mean"
 PAIRED = ["probe", "reference_probe", "stream", "reference_stream"]

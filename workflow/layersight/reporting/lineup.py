@@ -23,6 +23,15 @@ STREAM_WORDS = {
     "image_mean": "mean of image tokens",
     "text_mean": "mean of text tokens",
 }
+STREAM_SHORT = {
+    "last": "last token",
+    "image_mean": "image mean",
+    "text_mean": "text mean",
+    "one_image": "an image token",
+    "one_text": "a text token",
+    "one_image_reversed": "an image token",
+    "one_text_reversed": "a text token",
+}
 BENCHMARK_WORDS = {
     "kind_image": "kind of thing, from the picture",
     "kind_text": "kind of thing, from the name alone",

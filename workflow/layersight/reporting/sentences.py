@@ -5,11 +5,11 @@ from __future__ import annotations
 import pandas as pd
 
 from layersight.reporting.figures_change import against, as_change, change_panels
-from layersight.reporting.figures_cross_modal import PAIR_WORDS, STREAM_SHORT, pairings
+from layersight.reporting.figures_cross_modal import PAIR_WORDS, pairings
 from layersight.reporting.figures_dimension import reference_scale, scale_panel
 from layersight.reporting.figures_layers import TEXT_PROBES, leading, probe_streams
 from layersight.reporting.layer_wording import farthest, reference_of
-from layersight.reporting.lineup import PROBE_WORDS, STREAM_WORDS, Lineup, over_seeds
+from layersight.reporting.lineup import PROBE_WORDS, STREAM_SHORT, STREAM_WORDS, Lineup, over_seeds
 from layersight.reporting.sentences_neighbours import with_plateau
 from layersight.reporting.wording import (
     compared,
