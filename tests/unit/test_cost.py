@@ -168,9 +168,7 @@ def test_every_rule_of_every_study_has_a_prediction(name):
         "geometry.alignment": ("alignment",),
         "geometry.spectrum": ("spectrum",),
     }
-    absent = {
-        rule for key, rules in asked.items() if not asks_for(study, key) for rule in rules
-    }
+    absent = {rule for key, rules in asked.items() if not asks_for(study, key) for rule in rules}
     for rule in cost.RULES.keys() - absent:
         for wildcards in given.get(rule, [{}]):
             found = cost.predict(study, rule, **wildcards)

@@ -258,11 +258,7 @@ EDITS = [
     ),
     Edit(
         "the level of intervals",
-        STUDY
-        | READS_GRAPHS
-        | BASE_READS_GRAPHS
-        | jobs("score_tables", "recovery_table")
-        | SHOWN,
+        STUDY | READS_GRAPHS | BASE_READS_GRAPHS | jobs("score_tables", "recovery_table") | SHOWN,
         ("statistics={level: 0.9}",),
     ),
     Edit(

@@ -79,6 +79,7 @@ READ_BY_FIGURES = [
     "seeds",
     "statistics.level",
     "activations.streams",
+    "geometry.concentration_share",
     "attention",
     "benchmarks.tasks",
     "patching.sweeps",

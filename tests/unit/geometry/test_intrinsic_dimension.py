@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import make_blobs, make_swiss_roll
 
-from layersight.geometry.intrinsic_dimension import gride, two_nn
+from layersight.geometry.intrinsic_dimension import gride, gride_last, two_nn
 from layersight.geometry.neighbours import nearest_neighbours
 
 dadapy = pytest.importorskip("dadapy")
@@ -203,3 +203,14 @@ def test_unknown_options_are_refused():
             two_nn(distances, fraction)
     with pytest.raises(ValueError, match="range_max is 1"):
         gride(distances, 1)
+
+
+@pytest.mark.parametrize(
+    ("columns", "range_max"), [(40, 16), (40, 17), (40, None), (10, 64), (2, 2)]
+)
+def test_the_last_scale_of_gride_alone_is_the_last_of_all(columns, range_max):
+    x = np.random.default_rng(1).standard_normal((200, 5))
+    distances = nearest_neighbours(x, columns).distances
+    assert gride_last(distances, range_max) == gride(distances, range_max)[-1]
+    with pytest.raises(ValueError, match="range_max is 1"):
+        gride_last(distances, 1)

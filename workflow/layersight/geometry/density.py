@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import gammaln
 
-from layersight.geometry.intrinsic_dimension import gride
+from layersight.geometry.intrinsic_dimension import gride_last
 from layersight.geometry.subsampling import (
     Indices,
     Measure,
@@ -142,7 +142,7 @@ def density_peaks(
     if not z >= 0:
         raise ValueError(f"z is {z}; it must be at least 0.")
     n, columns = indices.shape
-    d = gride(distances, range_max=k)[-1].dimension if dimension is None else float(dimension)
+    d = gride_last(distances, k).dimension if dimension is None else float(dimension)
     log_density = knn_log_density(distances, k, d)
     error = 1 / math.sqrt(k)
 

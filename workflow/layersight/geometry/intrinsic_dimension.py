@@ -138,6 +138,16 @@ def gride(distances: Float64s, range_max: int | None = None) -> list[DimensionEs
     return estimates
 
 
+def gride_last(distances: Float64s, range_max: int | None = None) -> DimensionEstimate:
+    """Return the last estimate of `gride` alone, with the same arguments and errors."""
+    checked = checked_distances(distances)
+    largest = checked.shape[1] if range_max is None else min(range_max, checked.shape[1])
+    if largest < 2:
+        raise ValueError(f"range_max is {range_max}; the first scale needs two neighbours.")
+    n2 = 1 << (largest.bit_length() - 1)
+    return _gride_at(checked, n2 // 2, n2)
+
+
 def _gride_at(distances: Float64s, n1: int, n2: int) -> DimensionEstimate:
     outer = distances[:, n2 - 1]
     log_mu = usual_log_ratios(distances, n1, n2)

@@ -19,7 +19,7 @@ from layersight.geometry.clusters import (
 )
 from layersight.geometry.density import peak_measures, resampled_peaks
 from layersight.geometry.graph import ReadGraph
-from layersight.geometry.intrinsic_dimension import gride
+from layersight.geometry.intrinsic_dimension import gride_last
 from layersight.geometry.measure import FEWEST_VECTORS, VectorsError
 from layersight.geometry.subsampling import Measure, restricted_neighbours, rows_without_copies
 from layersight.seeds import derive_seed
@@ -121,7 +121,7 @@ def density_tables(
                     f"{where}: the graph keeps {indices.shape[1]} neighbours of every item; "
                     f"density with k = {k} needs {min(_WIDTH * k, n - 1)}."
                 )
-            if not np.isfinite(gride(distances, range_max=k)[-1].dimension):
+            if not np.isfinite(gride_last(distances, k).dimension):
                 measures += _undefined(key, list(labels), k, n)
                 continue
             rng = np.random.default_rng(derive_seed(seed, f"geometry/density/{stream}/{layer}"))

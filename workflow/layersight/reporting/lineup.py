@@ -87,7 +87,7 @@ class Lineup:
                 if (blocks := study.blocks(name)) is not None
             },
             level=study.statistics.level,
-            share=getattr(study.geometry, "concentration_share", 0.5),
+            share=study.geometry.concentration_share,
             failed=tuple(subject for subject in study.tuned_subjects if subject in lost),
         )
 
