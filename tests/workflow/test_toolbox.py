@@ -11,7 +11,7 @@ from tests.workflow.conftest import Checkout
 ASKED = (
     "--config",
     "study=smoke",
-    "geometry={density: {k: 2}, alignment: {permutations: 19}, spectrum: {}}",
+    "geometry={density: {k: 2}, alignment: {permutations: 20}, spectrum: {}}",
     "linear_probes={folds: 3, inner_folds: 2, strengths: [0.01, 1.0]}",
     "token_clouds={prompts: 4, shuffled_prompts: 2, largest_shuffle: 1, least_tokens: 3}",
 )

@@ -36,7 +36,7 @@ class Alignment(Strict):
     """Share of the variance that SVCCA keeps (Raghu et al. 2017)."""
     imbalance_k: PositiveInt = 1
     """Neighbours of the information imbalance (Glielmo et al. 2022)."""
-    permutations: Annotated[int, Field(ge=19)] = 100
+    permutations: Annotated[int, Field(ge=20)] = 100
     """Permutations behind the p-value of the correlation of intrinsic dimension."""
     most_items: Annotated[int, Field(ge=20)] = 2500
     """Items that this correlation takes, at most (the first of the probe set)."""

@@ -87,7 +87,7 @@ def overlap_scales(frame: pd.DataFrame, lineup: Lineup, *, comparison: str) -> F
     figure, axes = subject_maps(
         panels,
         y="k",
-        rows=sorted(table["k"].unique()),
+        rows=_defined(table),
         last=int(frame["layer"].max()),
         ylabel="neighbours k",
         label="overlap",
@@ -97,6 +97,11 @@ def overlap_scales(frame: pd.DataFrame, lineup: Lineup, *, comparison: str) -> F
     note = left_note(names, shown, "overlap")
     figure.suptitle(f"{what} ({note})" if note else what, fontsize=8)
     return figure
+
+
+def _defined(table: pd.DataFrame) -> list[int]:
+    """Numbers of neighbours at which anything is defined: few items allow no large ones."""
+    return sorted(table.dropna(subset="value")["k"].unique()) or sorted(table["k"].unique())
 
 
 def tall(rows: pd.DataFrame, metric: str = "overlap") -> pd.DataFrame:
