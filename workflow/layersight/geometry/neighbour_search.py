@@ -1,8 +1,6 @@
 """The search behind `neighbours.nearest_neighbours`, with torch on any device.
 
-Every exact distance is the sum of squared differences of one pair, over the last axis of a
-contiguous array: its bits depend on the two vectors alone, so that copies of a vector have
-identical distances, however the rows are cut into blocks.
+Candidates are ranked by `pair_distances`, whose bits do not depend on how rows are cut into blocks.
 """
 
 from __future__ import annotations
@@ -19,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from layersight.geometry.pair_distances import PairDistances
 from layersight.geometry.tensor_work import Workers, group_size, smallest, spans_of, workers_of
 
 # Exact distances are made in pieces that stay in the cache of a core.
@@ -136,22 +135,6 @@ class _Space:
             chosen /= self.norms[which][:, None]
         return chosen
 
-    def gather(self, which: Tensor, into: Tensor, raw: Tensor | None) -> None:
-        """Write rows in float64 into `(m, d)` memory; `raw` as `raw_rows` makes it."""
-        if raw is None:
-            torch.index_select(self.values, 0, which, out=into)
-        else:
-            torch.index_select(self.values, 0, which, out=raw)
-            into.copy_(raw)
-        if self.norms is not None:
-            into /= self.norms[which][:, None]
-
-    def raw_rows(self, rows: int) -> Tensor | None:
-        """Return memory for rows as they are stored; None where that is float64."""
-        if self.values.dtype == torch.float64:
-            return None
-        return torch.empty((rows, self.d), dtype=self.values.dtype, device=self.device)
-
     def piece(self, room: int) -> int:
         """Return the bytes in which a worker makes exact distances at a time."""
         if self.device.type == "cpu":
@@ -186,6 +169,7 @@ class _Candidates:
             self.kept = torch.zeros((self.columns, d + 1), dtype=precision, device=space.device)
             room -= kept_bytes
         self.room = room
+        self.pairs = PairDistances(space, room // 4)
         lengths = []
         for span in spans_of(n, self.length):
             rows = self._made(span)
@@ -260,7 +244,7 @@ class _Candidates:
         n, d = self.space.n, self.space.d
         # Products below the smallest normal number lose digits in absolute, not relative, terms.
         underflow = 16 * d * torch.finfo(self.precision).tiny
-        rounding = self.scale * self.scale * (1 + 8 * d * torch.finfo(torch.float64).eps)
+        rounding = self.scale * self.scale * (1 + 64 * d * torch.finfo(torch.float64).eps)
         row_bytes = 3 * n * self.itemsize + self.count * 48 + (d + 1) * 24
         unproven = [pending[:0]]
         for span in spans_of(len(pending), min(self.room // 2 // row_bytes, _BLOCK_ROWS)):
@@ -277,32 +261,10 @@ class _Candidates:
             del bounds
             # Sorted by index first, so that a stable sort by distance breaks ties by index.
             candidates = candidates.sort(dim=1).values
-            exact = self._exact(block, candidates)
+            exact = self.pairs.squared(block, candidates)
             _keep_nearest(block, candidates, exact, indices, squared)
             unproven.append(block[~(squared[block, -1] * rounding < cut)])
         return torch.cat(unproven)
-
-    def _exact(self, block: Tensor, candidates: Tensor) -> Tensor:
-        space, d = self.space, self.space.d
-        exact = torch.empty(candidates.shape, dtype=torch.float64, device=block.device)
-        length = max(1, space.piece(self.room // 2) // (16 * d * self.count))
-        own = space.exact(block)
-
-        def work(mine: slice) -> None:
-            rows = min(length, mine.stop - mine.start) * self.count
-            others = torch.empty((rows, d), dtype=torch.float64, device=block.device)
-            raw = space.raw_rows(rows)
-            for start in range(mine.start, mine.stop, length):
-                part = slice(start, min(start + length, mine.stop))
-                which = candidates[part].reshape(-1)
-                there = others[: len(which)]
-                space.gather(which, there, None if raw is None else raw[: len(which)])
-                there = there.view(-1, self.count, d)
-                there -= own[part][:, None]
-                torch.sum(there.square_(), dim=2, out=exact[part])
-
-        space.workers.share(work, len(block))
-        return exact
 
 
 def _settle_by_differences(
