@@ -288,3 +288,11 @@ def test_impossible_requests_are_refused_with_a_reason(vectors, k, options, mess
 def test_what_is_refused_is_a_users_mistake_and_a_value_error():
     assert issubclass(NeighboursError, UserError)
     assert issubclass(NeighboursError, ValueError)
+
+
+def test_distances_of_parallel_vectors_never_fall():
+    x = np.random.default_rng(0).standard_normal((300, 24)).astype(np.float32)
+    x = np.concatenate([x, (2.5 * x[:100]).astype(np.float32)])
+    found = nearest_neighbours(x, 40, metric="cosine")
+    assert (np.diff(found.distances, axis=1) >= 0).all()
+    np.testing.assert_allclose(found.distances, brute_force(x, 40, "cosine")[1], atol=1e-15)

@@ -136,6 +136,8 @@ def nearest_neighbours(
     distances = found.squared
     if metric == "cosine":
         distances /= 2
+        # Ranks are those of the roots: squares with one root may be off by a last bit.
+        np.maximum.accumulate(distances, axis=1, out=distances)
     else:
         np.sqrt(distances, out=distances)
     duplicates = int(np.count_nonzero(~first_copies(values))) if count_duplicates else 0
