@@ -98,8 +98,8 @@ ROW_BYTES = {
 
 """A row on disk, compressed."""
 CURVE_BYTES = {
-    "dimension": 500, "overlap": 0, "cross_modal": 290, "change": 85, "density": 1500,
-    "alignment": 700, "spectrum": 600, "linear_probes": 900,
+    "dimension": 347, "overlap": 0, "cross_modal": 290, "change": 70, "density": 140,
+    "alignment": 540, "spectrum": 294, "linear_probes": 108,
 }  # fmt: skip
 """What a table of geometry holds per layer and stream (or pair of streams), on disk."""
 ACTIVATION_PART_BYTES, ACTIVATION_GROUP_BYTES, ACTIVATION_ROW_BYTES = 650, 500, 15.5
@@ -121,12 +121,14 @@ DIMENSION_SECONDS = 1e-6
 """Intrinsic dimension: per item and resample of a cloud (one layer and stream)."""
 OVERLAP_SECONDS = 2e-8
 """Overlaps: per item, resample and number of neighbours."""
-OVERLAP_ROW_BYTES = 40
+OVERLAP_ROW_BYTES = 21
 """A row of the tables of overlaps, on disk."""
 SEARCH_SECONDS, NEIGHBOUR_SECONDS = 1e-4, 1e-6
 """Finding neighbours, besides the products: per item, and per neighbour."""
-GRAPH_BYTES, GRAPH_ROW_BYTES, NEIGHBOUR_BYTES = 5000, 20, 12
-"""A neighbour graph on disk, each of its rows, and each neighbour."""
+GRAPH_BYTES, GRAPH_ROW_BYTES = 5000, 20
+"""A neighbour graph on disk, and each of its rows without the neighbours."""
+MUTUAL = 0.4
+"""A distance that stands in two lists takes so much less, as a share of one."""
 DENSITY_SECONDS = 2e-5
 """Density peaks: per item and subset."""
 ALIGNMENT_SECONDS = 5e-8

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from layersight.cost import constants as of
 from layersight.cost import sizes
 from layersight.cost.estimate import Cost
@@ -174,7 +176,9 @@ def _search(study: Study, clouds: int, n: int) -> Cost:
     work = clouds * 2.0 * n * width * (n + 4 * k)
     seconds = work / speed(study, 1, study.geometry.device == "cuda")
     seconds += clouds * n * (k * of.NEIGHBOUR_SECONDS + of.SEARCH_SECONDS)
-    disk = clouds * (of.GRAPH_BYTES + n * (of.GRAPH_ROW_BYTES + k * of.NEIGHBOUR_BYTES))
+    # The bits of a row number, and a distance, which lists of near items share.
+    neighbour = math.log2(n) / 8 + 8 * (1 - of.MUTUAL * k / n)
+    disk = clouds * (of.GRAPH_BYTES + n * (of.GRAPH_ROW_BYTES + k * neighbour))
     held = 6 * n * width * 4 + min(study.geometry.memory_mb * _MB, 3 * n * n * 8)
     start = of.LIGHT_START_SECONDS + of.TORCH_SECONDS
     return Cost(start + seconds, of.TORCH_MB + held / _MB, disk / _MB, disk / _MB)
