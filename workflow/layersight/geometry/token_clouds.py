@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from layersight.geometry.intrinsic_dimension import gride
-from layersight.geometry.neighbours import first_copies, nearest_neighbours
+from layersight.geometry.neighbours import Neighbours, first_copies, nearest_neighbours
 from layersight.geometry.overlap import neighbourhood_overlap
 
 Vectors = npt.NDArray[np.floating[Any]]
@@ -82,15 +82,49 @@ def cloud_values(
         raise ValueError("residuals hold NaN or infinity.")
     clouds = residuals if first_token else residuals[:, 1:]
     values = []
-    before: Vectors | None = None
-    for layer, cloud in enumerate(clouds):
-        distinct = cloud[first_copies(cloud)]
-        values += _dimensions(layer, distinct, gride_range_max)
-        values += _cosines(layer, distinct)
+    before: _Cloud | None = None
+    for layer, vectors in enumerate(clouds):
+        cloud = _Cloud.of(vectors, max(gride_range_max, *ks))
+        values += _dimensions(layer, cloud, gride_range_max)
+        values += _cosines(layer, cloud.distinct)
         if before is not None:
             values += _overlaps(layer, before, cloud, ks)
         before = cloud
     return values
+
+
+@dataclass(frozen=True)
+class _Cloud:
+    """The tokens of one layer.
+
+    Attributes:
+        vectors: `(tokens, d)`.
+        kept: `(tokens,)`, those that copy no earlier one.
+        near: neighbours among those, for all metrics; None where they are too few.
+    """
+
+    vectors: Vectors
+    kept: npt.NDArray[np.bool_]
+    near: Neighbours | None
+
+    @classmethod
+    def of(cls, vectors: Vectors, ranks: int) -> _Cloud:
+        kept = first_copies(vectors)
+        n = int(np.count_nonzero(kept))
+        near = None
+        if n >= FEWEST_TOKENS:
+            near = nearest_neighbours(vectors[kept], min(ranks, n - 1), count_duplicates=False)
+        return cls(vectors, kept, near)
+
+    @property
+    def distinct(self) -> Vectors:
+        return self.vectors[self.kept]
+
+    def among(self, kept: npt.NDArray[np.bool_], k: int) -> npt.NDArray[np.int32]:
+        """Return the k nearest neighbours among some of the tokens."""
+        if self.near is not None and np.array_equal(kept, self.kept):
+            return self.near.indices[:, :k]
+        return nearest_neighbours(self.vectors[kept], k, count_duplicates=False).indices
 
 
 def pairwise_cosine(x: Vectors) -> tuple[float, float]:
@@ -160,15 +194,15 @@ def shuffle_levels(tokens: int, largest: int = 5) -> list[tuple[int, int]]:
     return levels
 
 
-def _dimensions(layer: int, distinct: Vectors, gride_range_max: int) -> list[CloudValue]:
-    n = len(distinct)
+def _dimensions(layer: int, cloud: _Cloud, gride_range_max: int) -> list[CloudValue]:
+    n = int(np.count_nonzero(cloud.kept))
     scales = [2**i for i in range(1, gride_range_max.bit_length())]
     found: dict[int, float] = {}
-    ranks = min(scales[-1], n - 1)
-    if n >= FEWEST_TOKENS:
-        distances = nearest_neighbours(distinct, ranks).distances
+    if cloud.near is not None:
+        distances = cloud.near.distances
         if (distances[:, 0] > 0).all():  # a gap may be lost to underflow
-            found = {estimate.n2: estimate.dimension for estimate in gride(distances)}
+            estimates = gride(distances, min(scales[-1], distances.shape[1]))
+            found = {estimate.n2: estimate.dimension for estimate in estimates}
     finite = {n2: value if np.isfinite(value) else np.nan for n2, value in found.items()}
     return [CloudValue(layer, "gride", n2, n, finite.get(n2, float("nan"))) for n2 in scales]
 
@@ -182,14 +216,13 @@ def _cosines(layer: int, distinct: Vectors) -> list[CloudValue]:
     ]
 
 
-def _overlaps(layer: int, before: Vectors, after: Vectors, ks: Sequence[int]) -> list[CloudValue]:
-    kept = first_copies(before) & first_copies(after)
+def _overlaps(layer: int, before: _Cloud, after: _Cloud, ks: Sequence[int]) -> list[CloudValue]:
+    kept = before.kept & after.kept
     n = int(np.count_nonzero(kept))
     # With few more tokens than neighbours, any two clouds agree.
     usable = [k for k in ks if n >= 3 * k]
     means: dict[int, float] = {}
     if usable:
-        a = nearest_neighbours(before[kept], max(usable)).indices
-        b = nearest_neighbours(after[kept], max(usable)).indices
+        a, b = (cloud.among(kept, max(usable)) for cloud in (before, after))
         means = {k: float(neighbourhood_overlap(a, b, k).mean()) for k in usable}
     return [CloudValue(layer, "overlap", k, n, means.get(k, float("nan"))) for k in ks]
