@@ -233,9 +233,7 @@ if STUDY.geometry.density is not None:
             activations=activations_of,
         output:
             directory(
-                expand(
-                    results(artefacts.NEIGHBOURS), probe=POOLED, allow_missing=True
-                )
+                expand(results(artefacts.NEIGHBOURS), probe=POOLED, allow_missing=True)
             ),
         log:
             log_of("pool_neighbours/{subject}"),

@@ -153,7 +153,12 @@ def neighbour_graph(
         takes_part &= ~zero
     rows = np.flatnonzero(takes_part)
     k = min(k, len(rows) - 1)
-    common = {"item_ids": np.asarray(item_ids), "copy_of": copy_of, "zero": zero, "rows": rows}
+    common: dict[str, Any] = {
+        "item_ids": np.asarray(item_ids),
+        "copy_of": copy_of,
+        "zero": zero,
+        "rows": rows,
+    }
     if k < 1:
         none = np.empty((len(rows), 0))
         return NeighbourGraph(

@@ -92,7 +92,9 @@ def paired_neighbour_tables(a: NeighbourGraph, b: NeighbourGraph) -> tuple[Ids, 
     return both.item_ids, both.in_a, both.in_b
 
 
-def restricted(indices: Indices, chosen: npt.NDArray[np.integer[Any]]) -> Indices:
+def restricted(
+    indices: npt.NDArray[np.integer[Any]], chosen: npt.NDArray[np.integer[Any]]
+) -> Indices:
     """Neighbours of some points among those points, renumbered.
 
     Args:

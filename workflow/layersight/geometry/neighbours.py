@@ -125,7 +125,8 @@ def nearest_neighbours(
     values = _checked(vectors, k, metric)
     from layersight.geometry.neighbour_search import least_memory, search
 
-    least = -(-least_memory(*values.shape, k) // _MEBIBYTE)
+    n, d = values.shape
+    least = -(-least_memory(n, d, k) // _MEBIBYTE)
     if memory_mb < least:
         raise NeighboursError(
             f"memory_mb is {memory_mb}; {k} neighbours of {len(values)} vectors of "
