@@ -80,7 +80,7 @@ READ_BY_FIGURES = [
     "statistics.level",
     "activations.streams",
     "geometry.concentration_share",
-    "attention",
+    *artefacts.OPTIONAL_TABLES,
     "benchmarks.tasks",
     "patching.sweeps",
 ]
