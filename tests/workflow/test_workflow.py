@@ -8,6 +8,8 @@ import pytest
 import yaml
 from tests.workflow.conftest import ROOT
 
+from layersight.cost.rules import ON_GPU
+
 TARGETS = ("all", "data", "models", "activations", "geometry", "patching", "benchmarks", "report")
 
 
@@ -101,3 +103,13 @@ def test_pinned_versions_of_the_conda_environment_are_those_of_the_lock_file():
     assert all("==" in line for line in lock)
     for package in ("torch==2.13.0", "dadapy==0.3.4"):
         assert package in lock
+
+
+def test_every_rule_that_computes_on_a_gpu_is_sent_to_one_by_the_slurm_profile() -> None:
+    renamed = re.compile(r"use rule (\w+) as (\w+) with")
+    rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    names = set(ON_GPU) | {new for old, new in renamed.findall(rules) if old in ON_GPU}
+    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
+    assert set(profile["set-resources"]) == names
+    for name, resources in profile["set-resources"].items():
+        assert "gpu:a100" in resources["gres"], name
