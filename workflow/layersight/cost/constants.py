@@ -28,9 +28,9 @@ ADAPTER_MB = 50.0
 """Resident size of PEFT."""
 TABLE_MB = 220.0
 """A job that only handles small tables."""
-GEOMETRY_MB = 360.0
+GEOMETRY_MB = 260.0
 """SciPy, scikit-learn and pandas."""
-FIGURES_MB = 230.0
+FIGURES_MB = 360.0
 """matplotlib and pandas, each process that draws and the one that waits."""
 DRAWING_MB = 180.0
 """A process that rasterises pictures."""
@@ -92,7 +92,7 @@ ROW_BYTES = {
     "items": 26,
     "patching": 9,
     "training": 50,
-    "attention": 12,
+    "attention": 16,
     "token_clouds": 12,
 }
 
@@ -110,14 +110,14 @@ TENSOR_BYTES = 130
 """Name, shape and offsets of a tensor in a safetensors file."""
 TOKENIZER_BYTES = 3_530_000
 """tokenizer.json and its neighbours, for a vocabulary of 49,152."""
-FIGURE_BYTES, POINT_BYTES, MOST_POINTS = 136_000, 1060, 400
+FIGURE_BYTES, POINT_BYTES, MOST_POINTS = 105_000, 1060, 400
 """A figure as PNG and PDF, and each layer of each variant in it until the ink is dense."""
 PNG_SHARE = 0.865
 """Of a figure's bytes."""
 PAGE_BYTES = 500_000
 """The report without its figures, which it holds as base64."""
 
-DIMENSION_SECONDS = 1e-6
+DIMENSION_SECONDS = 3e-7
 """Intrinsic dimension: per item and resample of a cloud (one layer and stream)."""
 OVERLAP_SECONDS = 2e-8
 """Overlaps: per item, resample and number of neighbours."""
@@ -127,23 +127,25 @@ SEARCH_SECONDS, NEIGHBOUR_SECONDS = 1e-4, 1e-6
 """Finding neighbours, besides the products: per item, and per neighbour."""
 GRAPH_BYTES, GRAPH_ROW_BYTES = 5000, 20
 """A neighbour graph on disk, and each of its rows without the neighbours."""
+POOLED = 0.9
+"""A graph of images and words together takes so much of that, their vectors being of length one."""
 MUTUAL = 0.4
 """A distance that stands in two lists takes so much less, as a share of one."""
-DENSITY_SECONDS = 2e-5
+DENSITY_SECONDS = 3.2e-5
 """Density peaks: per item and subset."""
-ALIGNMENT_SECONDS = 5e-8
+ALIGNMENT_SECONDS = 9e-8
 """Alignment of two clouds: per draw and squared number of items."""
-SPECTRUM_SECONDS = 1e-10
+SPECTRUM_SECONDS = 3e-10
 """Spectrum: per operation of the product of a cloud with itself, and subset."""
-LINEAR_PROBE_SECONDS = 1e-5
+LINEAR_PROBE_SECONDS = 9e-5
 """One logistic regression: per item."""
 SINGULAR_SECONDS = 1e-10
 """Eigenvalues of a symmetric matrix: per cubed side."""
-TOKEN_CLOUD_SECONDS = 2e-3
+TOKEN_CLOUD_SECONDS = 8e-3
 """Measures of one prompt's cloud at one layer."""
 SINGLE_PROMPT = 2.0
 """A token of a prompt by itself takes as long as this many in a batch."""
-DADAPY_SECONDS, DADAPY_MB = 4.0, 400.0
+DADAPY_SECONDS, DADAPY_MB = 4.0, 200.0
 """Importing dadapy, and its resident size."""
 TORCH_SECONDS, TORCH_MB = 2.0, 500.0
 """Importing torch without transformers, and its resident size."""

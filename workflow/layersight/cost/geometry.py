@@ -23,14 +23,16 @@ def pool_neighbours(study: Study, subject: str = "aligned") -> Cost:
     """Nearest neighbours in the clouds of images and words together: twice as many items."""
     pools = pools_of(study.probes.sets, study.activations.stored)
     clouds = sum(len(pool.streams) for pool in pools) * len(study.layers)
-    return _search(study, clouds, 2 * sizes.probe_items(study))
+    cost = _search(study, clouds, 2 * sizes.probe_items(study))
+    disk = of.POOLED * cost.disk_mb
+    return Cost(cost.seconds, cost.memory_mb, disk, disk)
 
 
 def intrinsic_dimension(study: Study, subject: str = "aligned") -> Cost:
     """TwoNN, GRIDE and decimation of every graph, with intervals."""
     clouds = _clouds(study, subject)
     draws = sizes.probe_items(study) * study.geometry.resamples
-    return _reading(study, clouds * (0.02 + draws * of.DIMENSION_SECONDS), clouds, "dimension")
+    return _reading(study, clouds * (0.01 + draws * of.DIMENSION_SECONDS), clouds, "dimension")
 
 
 def overlap(study: Study, subject: str = "aligned") -> Cost:
