@@ -7,7 +7,7 @@ from layersight.geometry.token_cloud_tables import (
     TOKEN_CLOUD_LOSS,
     TOKEN_CLOUD_MEANS,
     TOKEN_CLOUDS,
-    correlation,
+    correlations,
     loss_correlations,
     summarise_token_clouds,
     token_cloud_means,
@@ -23,6 +23,11 @@ def paired(seed=0):
     return x, 0.6 * x + rng.standard_normal(PROMPTS)
 
 
+def correlation(x, y, **told):
+    """The one row of `correlations` of two arrays `(n,)`: value, low, high and p."""
+    return correlations(x[None], y[None], **told)[0]
+
+
 def draws(seed=0, resamples=300):
     return {"resamples": resamples, "level": 0.9, "rng": np.random.default_rng(seed)}
 
@@ -30,33 +35,41 @@ def draws(seed=0, resamples=300):
 @pytest.mark.parametrize("ranks", [False, True])
 def test_correlations_intervals_and_p_values_are_those_of_scipy(ranks):
     x, y = paired()
-    interval, p = correlation(x, y, ranks=ranks, **draws())
+    value, low, high, p = correlation(x, y, ranks=ranks, **draws())
     expected = stats.spearmanr(x, y) if ranks else stats.pearsonr(x, y)
-    assert (interval.value, p) == pytest.approx((expected.statistic, expected.pvalue))
+    assert (value, p) == pytest.approx((expected.statistic, expected.pvalue))
     resampled = stats.bootstrap(
         (x, y), lambda a, b: (stats.spearmanr if ranks else stats.pearsonr)(a, b).statistic,
         n_resamples=300, paired=True, vectorized=False, confidence_level=0.9,
         method="percentile", rng=np.random.default_rng(0),
     ).confidence_interval  # fmt: skip
-    assert (interval.low, interval.high) == pytest.approx((resampled.low, resampled.high), rel=1e-9)
+    assert (low, high) == pytest.approx((resampled.low, resampled.high), rel=1e-9)
 
 
 def test_ranks_share_their_mean_where_values_are_equal():
     x, y = paired()
     x = np.round(x)
-    interval, p = correlation(x, y, ranks=True, **draws())
+    value, _, _, p = correlation(x, y, ranks=True, **draws())
     expected = stats.spearmanr(x, y)
-    assert (interval.value, p) == pytest.approx((expected.statistic, expected.pvalue))
+    assert (value, p) == pytest.approx((expected.statistic, expected.pvalue))
 
 
 def test_constants_and_few_prompts_have_no_correlation():
     x, y = paired()
     for a, b in [(np.ones(PROMPTS), y), (x, np.ones(PROMPTS)), (x[:3], y[:3])]:
-        interval, p = correlation(a, b, ranks=False, **draws())
-        assert np.isnan([interval.value, interval.low, interval.high, p]).all()
+        assert np.isnan(correlation(a, b, ranks=False, **draws())).all()
     # Resamples that drew one prompt alone are left out.
-    interval, _ = correlation(x[:4], y[:4], ranks=False, **draws(resamples=2000))
-    assert np.isfinite([interval.low, interval.high]).all()
+    assert np.isfinite(correlation(x[:4], y[:4], ranks=False, **draws(resamples=2000))).all()
+
+
+def test_correlations_of_many_samples_are_those_of_each():
+    x = np.stack([paired(seed)[0] for seed in range(5)])
+    y = np.stack([paired(seed)[1] for seed in range(5)])
+    x[3] = 1.0
+    together = correlations(x, y, ranks=False, **draws())
+    apart = [correlation(a, b, ranks=False, **draws()) for a, b in zip(x, y, strict=True)]
+    np.testing.assert_allclose(together, apart, rtol=1e-12)
+    assert np.isnan(together[3]).all() and np.isfinite(np.delete(together, 3, axis=0)).all()
 
 
 def clouds():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ import pandas as pd
 import pyarrow as pa
 
 from layersight.seeds import derive_seed
-from layersight.statistics import Interval, bootstrap_mean, percentile_ends
+from layersight.statistics import BLOCK_ENTRIES, percentile_ends, resampled_means
 from layersight.storage.tables import read_table, write_table
 
 Float64s = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 # One row per prompt, layer, level of shuffling and number, see `token_clouds.CloudValue`. `n`
 # counts tokens; `loss` is the mean cross-entropy of the prompt as it ran, in nats a token.
@@ -95,22 +96,20 @@ def token_cloud_means(
     Returns:
         The columns of `TOKEN_CLOUD_MEANS`; NaN where no prompt has the number.
     """
-    rows = []
-    for key, group in clouds.groupby(_KEYS, sort=False):
-        defined = group[group["value"].notna()]
-        interval = Interval(np.nan, np.nan, np.nan)
-        if len(defined):
-            interval = bootstrap_mean(
-                defined["value"].to_numpy(),
-                resamples=resamples,
-                level=level,
-                rng=np.random.default_rng(derive_seed(seed, "token_clouds/means")),
-            )
-        rows.append(
-            dict(zip(_KEYS, key, strict=True))
-            | {"n": len(defined), "tokens": float(group["n"].mean()), **_ends(interval)}
+    numbers, rows = _numbers(clouds)
+    numbers = numbers.assign(n=0, value=np.nan, low=np.nan, high=np.nan)
+    for chosen, taken in _alike(rows[clouds["value"].notna().to_numpy()]):
+        values = clouds["value"].to_numpy()[taken]
+        means = resampled_means(
+            list(values),
+            resamples=resamples,
+            rng=np.random.default_rng(derive_seed(seed, "token_clouds/means")),
         )
-    return pd.DataFrame(rows, columns=TOKEN_CLOUD_MEANS.names)
+        ends = [percentile_ends(column, level=level) for column in means.T]
+        numbers.loc[chosen, "n"] = values.shape[1]
+        numbers.loc[chosen, "value"] = values.mean(axis=1)
+        numbers.loc[chosen, ["low", "high"]] = ends
+    return numbers[TOKEN_CLOUD_MEANS.names]
 
 
 def loss_correlations(
@@ -129,12 +128,14 @@ def loss_correlations(
         correlation; NaN for fewer than `FEWEST_PROMPTS` prompts, or where all have one dimension
         or one loss.
     """
-    rows = []
-    for key, group in clouds[clouds["metric"] == "gride"].groupby(_KEYS, sort=False):
-        defined = group[group["value"].notna() & group["loss"].notna()]
-        dimension, loss = defined["value"].to_numpy(), defined["loss"].to_numpy()
-        for name in CORRELATIONS:
-            interval, p = correlation(
+    gride = clouds[clouds["metric"] == "gride"]
+    numbers, rows = _numbers(gride)
+    numbers = numbers.assign(n=0, value=np.nan, low=np.nan, high=np.nan, p=np.nan)
+    tables = [numbers.assign(correlation=name) for name in CORRELATIONS]
+    for chosen, taken in _alike(rows[gride[["value", "loss"]].notna().all(axis=1).to_numpy()]):
+        dimension, loss = gride["value"].to_numpy()[taken], gride["loss"].to_numpy()[taken]
+        for table, name in zip(tables, CORRELATIONS, strict=True):
+            found = correlations(
                 np.log(dimension) if name == "pearson_log" else dimension,
                 loss,
                 ranks=name == "spearman",
@@ -142,14 +143,12 @@ def loss_correlations(
                 level=level,
                 rng=np.random.default_rng(derive_seed(seed, "token_clouds/loss")),
             )
-            rows.append(
-                dict(zip(_KEYS, key, strict=True))
-                | {"correlation": name, "n": len(defined), **_ends(interval), "p": p}
-            )
-    return pd.DataFrame(rows, columns=TOKEN_CLOUD_LOSS.names)
+            table.loc[chosen, "n"] = dimension.shape[1]
+            table.loc[chosen, ["value", "low", "high", "p"]] = found
+    return pd.concat(tables).sort_index(kind="stable")[TOKEN_CLOUD_LOSS.names]
 
 
-def correlation(
+def correlations(
     x: Float64s,
     y: Float64s,
     *,
@@ -157,41 +156,55 @@ def correlation(
     resamples: int,
     level: float,
     rng: np.random.Generator,
-) -> tuple[Interval, float]:
-    """Pearson's or Spearman's correlation, its percentile bootstrap interval and its p-value.
+) -> Float64s:
+    """Pearson's or Spearman's correlations, percentile bootstrap intervals and p-values.
 
     Args:
-        x, y: `(n,)`, paired by position.
+        x, y: `(m, n)`, m samples of n pairs.
         ranks: Spearman's, the correlation of the ranks (the mean rank for equal values).
-        resamples: bootstrap draws of pairs. Those in which `x` or `y` is constant have no
-            correlation and are left out.
+        resamples: bootstrap draws of pairs, the same for all samples. Those in which `x` or `y` is
+            constant have no correlation and are left out.
         level: coverage.
         rng: source of the draws.
 
     Returns:
-        The correlation with its interval, and the two-sided p-value of `scipy.stats.pearsonr` or
-        `spearmanr`; all NaN for fewer than `FEWEST_PROMPTS` pairs or a constant `x` or `y`.
+        `(m, 4)`: the correlation, both ends of its interval, and the two-sided p-value of
+        `scipy.stats.pearsonr` or `spearmanr`; all NaN for fewer than `FEWEST_PROMPTS` pairs or a
+        constant `x` or `y`.
 
     Raises:
-        ValueError: the two differ in length.
+        ValueError: the two differ in shape.
     """
     from scipy import stats
 
-    if x.shape != y.shape or x.ndim != 1:
-        raise ValueError(f"x and y have the shapes {x.shape} and {y.shape}; both must be (n,).")
-    n = len(x)
-    if n < FEWEST_PROMPTS or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return Interval(np.nan, np.nan, np.nan), float("nan")
-    found = stats.spearmanr(x, y) if ranks else stats.pearsonr(x, y)
+    if x.shape != y.shape or x.ndim != 2:
+        raise ValueError(f"x and y have the shapes {x.shape} and {y.shape}; both must be (m, n).")
+    m, n = x.shape
+    found = np.full((m, 4), np.nan)
+    if n < FEWEST_PROMPTS:
+        return found
+    varies = (np.ptp(x, axis=1) > 0) & (np.ptp(y, axis=1) > 0)
     drawn = rng.integers(0, n, size=(resamples, n))
-    a, b = x[drawn], y[drawn]
-    varies = (np.ptp(a, axis=1) > 0) & (np.ptp(b, axis=1) > 0)
-    if ranks:
-        a, b = stats.rankdata(a, axis=1), stats.rankdata(b, axis=1)
-    low = high = float("nan")
-    if varies.any():
-        low, high = percentile_ends(_row_correlations(a[varies], b[varies]), level=level)
-    return Interval(float(found.statistic), low, high), float(found.pvalue)
+    block = max(1, BLOCK_ENTRIES // drawn.size)
+    for start in range(0, m, block):
+        chosen = start + np.flatnonzero(varies[start : start + block])
+        if not chosen.size:
+            continue
+        a, b = x[chosen], y[chosen]
+        again_a, again_b = a[:, drawn], b[:, drawn]
+        vary = (np.ptp(again_a, axis=2) > 0) & (np.ptp(again_b, axis=2) > 0)
+        if ranks:
+            a, b, again_a, again_b = (
+                stats.rankdata(values, axis=-1) for values in (a, b, again_a, again_b)
+            )
+        # Spearman's is Pearson's of the ranks, with the same distribution behind its p-value.
+        test = stats.pearsonr(a, b, axis=1)
+        found[chosen, 0], found[chosen, 3] = test.statistic, test.pvalue
+        for row, index in enumerate(chosen):
+            if vary[row].any():
+                resampled = _row_correlations(again_a[row, vary[row]], again_b[row, vary[row]])
+                found[index, 1:3] = percentile_ends(resampled, level=level)
+    return found
 
 
 def summarise_token_clouds(
@@ -226,5 +239,19 @@ def _row_correlations(a: Float64s, b: Float64s) -> Float64s:
     return np.clip(products / norms, -1.0, 1.0)
 
 
-def _ends(interval: Interval) -> dict[str, float]:
-    return {"value": interval.value, "low": interval.low, "high": interval.high}
+def _numbers(clouds: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
+    """One row per number that prompts are averaged over, and the row's index of every value."""
+    groups = clouds.groupby(_KEYS, sort=False)
+    numbers = groups["n"].mean().rename("tokens").reset_index()
+    positions = groups.ngroup().set_axis(range(len(clouds)))
+    return numbers, positions
+
+
+def _alike(rows: pd.Series) -> Iterator[tuple[Ints, Ints]]:
+    """Rows with equally many values together: their indices, and `(rows, n)` values' positions."""
+    order = np.argsort(rows.to_numpy(), kind="stable")
+    taken = rows.index.to_numpy()[order]
+    found, starts, counts = np.unique(rows.to_numpy()[order], return_index=True, return_counts=True)
+    for count in np.unique(counts):
+        same = counts == count
+        yield found[same], taken[starts[same][:, None] + np.arange(count)]
