@@ -12,7 +12,7 @@ import torch
 from tests.conftest import ROOT
 
 from layersight import cost
-from layersight.cost import sizes
+from layersight.cost import constants, sizes
 from layersight.cost.measured import Measured, fingerprint, jobs
 from layersight.cost.rules import ON_GPU
 from layersight.interventions.hybrid import block_runs
@@ -319,7 +319,9 @@ def test_a_gpu_is_counted_where_the_study_or_the_caller_says_so(mini):
         slow = cost.predict(mini, rule, **wildcards).seconds
         quick = cost.predict(mini, rule, on_gpu=True, **wildcards).seconds
         cuda = study_with(mini, compute__device="cuda")
-        assert quick == cost.predict(cuda, rule, **wildcards).seconds < slow / 2
+        assert quick == cost.predict(cuda, rule, **wildcards).seconds
+        # Python starts and loads the model as slowly as before; mini asks little of some jobs.
+        assert 0 < quick - constants.START_SECONDS < (slow - constants.START_SECONDS) / 2
 
 
 def test_a_finished_run_is_read_with_true_peaks_and_sizes(tmp_path):
