@@ -318,7 +318,7 @@ EDITS = [
     ),
     Edit(
         "removing a probe set",
-        STUDY | GEOMETRY | BASE_GEOMETRY | SHOWN,
+        STUDY | READS_GRAPHS | BASE_READS_GRAPHS | SHOWN,
         ("probes={sets: [visual_questions, pair_images, pair_texts]}",),
     ),
     Edit(
