@@ -242,6 +242,7 @@ def test_the_prefix_tree_is_counted_as_the_sweep_walks_it(name):
 
 
 def test_text_only_inputs_have_no_image_stream_and_the_base_model_reads_text_only(mini):
+    mini = study_with(mini, probes__items=128)
     per_probe = {
         probe: cost.activations(mini, "aligned", [probe]).disk_mb for probe in mini.probes.sets
     }
@@ -321,7 +322,9 @@ def test_a_gpu_is_counted_where_the_study_or_the_caller_says_so(mini):
         cuda = study_with(mini, compute__device="cuda")
         assert quick == cost.predict(cuda, rule, **wildcards).seconds
         # Python starts and loads the model as slowly as before; mini asks little of some jobs.
-        assert 0 < quick - constants.START_SECONDS < (slow - constants.START_SECONDS) / 2
+        # Token clouds go through the model on the GPU and are measured on a core.
+        share = 1.0 if rule == "token_clouds" else 0.5
+        assert 0 < quick - constants.START_SECONDS < share * (slow - constants.START_SECONDS)
 
 
 def test_a_finished_run_is_read_with_true_peaks_and_sizes(tmp_path):

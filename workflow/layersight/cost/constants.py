@@ -115,27 +115,31 @@ FIGURE_BYTES, POINT_BYTES, MOST_POINTS = 105_000, 1060, 400
 PNG_SHARE = 0.865
 """Of a figure's bytes."""
 PAGE_BYTES = 500_000
-"""The report without its figures, which it holds as base64."""
+"""The report without its figures, which it holds as base64, and without the tables of geometry."""
+PAGE_COPIES = 11
+"""Copies of the report in memory while it is written."""
+TOGETHER = 0.85
+"""Tables of geometry put together take so much of what they took apart."""
 
 DIMENSION_SECONDS = 3e-7
 """Intrinsic dimension: per item and resample of a cloud (one layer and stream)."""
 OVERLAP_SECONDS = 2e-8
 """Overlaps: per item, resample and number of neighbours."""
-OVERLAP_ROW_BYTES = 21
+OVERLAP_ROW_BYTES = 17
 """A row of the tables of overlaps, on disk."""
 SEARCH_SECONDS, NEIGHBOUR_SECONDS = 1e-4, 1e-6
 """Finding neighbours, besides the products: per item, and per neighbour."""
 GRAPH_BYTES, GRAPH_ROW_BYTES = 5000, 20
 """A neighbour graph on disk, and each of its rows without the neighbours."""
-POOLED = 0.9
-"""A graph of images and words together takes so much of that, their vectors being of length one."""
+POOLED = 1.04
+"""A graph of images and words together takes so much of that of its items."""
 MUTUAL = 0.4
 """A distance that stands in two lists takes so much less, as a share of one."""
 DENSITY_SECONDS = 3.2e-5
 """Density peaks: per item and subset."""
-ALIGNMENT_SECONDS = 9e-8
+ALIGNMENT_SECONDS = 1.6e-7
 """Alignment of two clouds: per draw and squared number of items."""
-SPECTRUM_SECONDS = 3e-10
+SPECTRUM_SECONDS = 5e-10
 """Spectrum: per operation of the product of a cloud with itself, and subset."""
 LINEAR_PROBE_SECONDS = 9e-5
 """One logistic regression: per item."""

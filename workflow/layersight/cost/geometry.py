@@ -127,7 +127,7 @@ def weight_change(study: Study, subject: str = "aligned") -> Cost:
 def geometry_tables(study: Study) -> Cost:
     """All subjects' tables of geometry, put together."""
     parts = [found for subject in _subjects(study) for found in _tables_of(study, subject)]
-    disk = sum(part.disk_mb for part in parts)
+    disk = of.TOGETHER * sum(part.disk_mb for part in parts)
     return Cost(of.LIGHT_START_SECONDS + disk * 0.3, of.TABLE_MB + 20 * disk, disk)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from layersight.cost import constants as of
 from layersight.cost import sizes
 from layersight.cost.estimate import Cost
+from layersight.cost.geometry import geometry_tables
 from layersight.data.packages import PACKAGES
 from layersight.reporting.figure_names import figure_names
 from layersight.study import Study
@@ -144,10 +145,12 @@ def figures(study: Study) -> Cost:
 
 
 def make_report(study: Study) -> Cost:
-    """One page that holds every figure as base64."""
+    """One page that holds every figure as base64, and the tables as text of about their size."""
     png = _figures_bytes(study) * of.PNG_SHARE
     page = of.PAGE_BYTES + png * 4 / 3 + 20_000 * len(study.tuned_subjects)
-    return Cost(of.LIGHT_START_SECONDS + 2.0, of.TABLE_MB + 6 * page / _MB, page / _MB)
+    page += geometry_tables(study).disk_mb * _MB
+    memory = of.TABLE_MB + of.PAGE_COPIES * page / _MB
+    return Cost(of.LIGHT_START_SECONDS + 2.0, memory, page / _MB)
 
 
 def make_run_page(study: Study) -> Cost:
