@@ -16,7 +16,7 @@ from layersight.study_file import load_study
 STUDIES = ROOT / "config/studies"
 
 
-@pytest.mark.parametrize("name", ["smoke", "mini", "small"])
+@pytest.mark.parametrize("name", ["smoke", "mini", "mini-geometry", "small"])
 def test_the_studies_of_the_repository_are_valid(name):
     assert load_study(STUDIES / f"{name}.yaml").name == name
 

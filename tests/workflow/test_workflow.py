@@ -13,7 +13,7 @@ from layersight.cost.rules import ON_GPU
 TARGETS = ("all", "data", "models", "activations", "geometry", "patching", "benchmarks", "report")
 
 
-@pytest.mark.parametrize("study", ["smoke", "mini", "small"])
+@pytest.mark.parametrize("study", ["smoke", "mini", "mini-geometry", "small"])
 def test_a_dry_run_shows_every_stage(checkout, study):
     done = checkout.snakemake("-n", study=study)
     assert done.returncode == 0, done.stdout[-3000:]
