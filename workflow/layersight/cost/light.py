@@ -118,15 +118,20 @@ def attention_tables(study: Study) -> Cost:
 
 
 def token_cloud_tables(study: Study) -> Cost:
-    """Means over prompts and correlations with the loss, of every layer."""
+    """Means over prompts and correlations with the loss, of every layer, a subject at a time."""
     asked = study.token_clouds
-    levels = asked.largest_shuffle + 1 if asked else 0
+    if asked is None:
+        return Cost(0.0, 0.0)
+    prompts = min(asked.prompts or sizes.probe_items(study), sizes.probe_items(study))
+    orders = prompts + min(asked.shuffled_prompts, prompts) * asked.largest_shuffle
+    layers = len(study.probes.sets) * len(study.layers)
     subjects = 2 + len(study.tuned_subjects)
-    curves = subjects * len(study.probes.sets) * len(study.layers) * levels * 6
-    draws = curves * sizes.probe_items(study) * study.geometry.resamples
-    disk = 2 * of.TABLE_BYTES + curves * 60
-    memory = of.GEOMETRY_MB + curves * sizes.probe_items(study) * 4e-4
-    return Cost(of.LIGHT_START_SECONDS + 1.0 + draws * 2e-8, memory, disk / _MB)
+    curves = subjects * layers * (asked.largest_shuffle + 1) * 6
+    draws = prompts * study.geometry.resamples
+    seconds = curves * (4e-4 + draws * 2e-7)
+    memory = of.GEOMETRY_MB + 180 + layers * orders * 11 * 5e-4
+    disk = 2 * of.TABLE_BYTES + curves * 35
+    return Cost(of.LIGHT_START_SECONDS + 1.0 + seconds, memory, disk / _MB)
 
 
 def resolved_study(study: Study) -> Cost:

@@ -213,7 +213,7 @@ def summarise_token_clouds(
     """Write the means over prompts and the correlations with the loss, of all subjects.
 
     Args:
-        tables: tables with the schema `TOKEN_CLOUDS`.
+        tables: tables with the schema `TOKEN_CLOUDS`, each of other subjects; at least one.
         means: table with the schema `TOKEN_CLOUD_MEANS`.
         losses: table with the schema `TOKEN_CLOUD_LOSS`.
         resamples: bootstrap draws behind each interval.
@@ -223,12 +223,13 @@ def summarise_token_clouds(
     Raises:
         DataError: a table is missing or not of its schema.
     """
-    clouds = pd.concat(
-        [read_table(path, TOKEN_CLOUDS).to_pandas() for path in tables], ignore_index=True
-    )
     draws: dict[str, Any] = {"resamples": resamples, "level": level, "seed": seed}
-    write_table(means, token_cloud_means(clouds, **draws), TOKEN_CLOUD_MEANS)
-    write_table(losses, loss_correlations(clouds, **draws), TOKEN_CLOUD_LOSS)
+    found = []
+    for path in tables:  # One at a time: together they may be larger than memory.
+        clouds = read_table(path, TOKEN_CLOUDS).to_pandas()
+        found.append((token_cloud_means(clouds, **draws), loss_correlations(clouds, **draws)))
+    write_table(means, pd.concat([mean for mean, _ in found]), TOKEN_CLOUD_MEANS)
+    write_table(losses, pd.concat([loss for _, loss in found]), TOKEN_CLOUD_LOSS)
 
 
 def _row_correlations(a: Float64s, b: Float64s) -> Float64s:
