@@ -6,7 +6,7 @@ from layersight.errors import UserError
 from layersight.geometry.pairs import pools_of
 from layersight.models import registry
 from layersight.plan import write_plan
-from layersight.provenance.attempt import SHARED
+from layersight.provenance.attempt import SHARED, sweep_locks
 from layersight.provenance.code import CodeIndex
 from layersight.provenance.failures import left_out
 from layersight.provenance.lock import RunLock
@@ -444,6 +444,7 @@ def before_the_run(dag, jobs):
     if not reruns.is_following():
         RUN["lock"] = RunLock(Path(results("")), STUDY.name)
         RUN["lock"].take()
+        sweep_locks(Path(results("")))
     write_plan(
         Path(results(".plan.json")),
         {

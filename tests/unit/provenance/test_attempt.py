@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from layersight.provenance.attempt import Attempt
+from layersight.provenance.attempt import Attempt, sweep_locks
 from layersight.provenance.decide import decide
 from layersight.provenance.digests import Digests
 from layersight.provenance.lock import RunLock
@@ -353,3 +353,40 @@ def test_a_run_removes_what_a_killed_one_left_and_nothing_of_a_living_process(tm
     assert sorted(path.name for path in tmp_path.iterdir()) == [ours.name, ".lock"]
     lock.release()
     assert [path.name for path in tmp_path.iterdir()] == [ours.name]
+
+
+def test_a_step_killed_after_its_record_leaves_a_lock_alone_and_the_next_run_sweeps_it(
+    make_step, results, monkeypatch
+):
+    step = make_step("dump base", PARTED, FOLDERS, parts="probes")
+    root = results / ".unfinished/dump/base"
+    real = shutil.rmtree
+
+    def dying(path, *arguments, **more):
+        if Path(path) == root:
+            raise Killed
+        real(path, *arguments, **more)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(shutil, "rmtree", dying)
+        run(step, results)
+    assert step.record.exists()
+    assert [path.name for path in root.iterdir()] == ["lock"]
+    sweep_locks(results)
+    assert left_over(results) == []
+
+
+def test_locks_that_are_held_or_lie_beside_unfinished_work_stay(make_step, results):
+    held = Attempt(make_step("dump base", PARTED, FOLDERS), results=results, shared=None)
+    held.lock()
+    killed = Attempt(make_step("tune full", PARTED, FILES), results=results, shared=None)
+    killed.lock()
+    killed.work.mkdir()
+    killed.release()
+    before = left_over(results)
+    sweep_locks(results)
+    assert left_over(results) == before
+    held.release()
+    sweep_locks(results)
+    assert left_over(results) == [path for path in before if "dump" not in path]
+    sweep_locks(results / "nothing")

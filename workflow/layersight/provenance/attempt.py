@@ -17,6 +17,7 @@ from layersight.provenance.lock import is_still_there
 from layersight.provenance.records import Step, write_record
 
 UNFINISHED = ".unfinished"
+LOCK = "lock"
 KEPT = ".kept"
 DIGESTS = ".digests.json"
 SHARED = "shared"
@@ -49,7 +50,7 @@ class Attempt:
 
     def lock(self) -> None:
         """Wait until no other process makes this step, for instance one of a killed run."""
-        path = self._root / "lock"
+        path = self._root / LOCK
         while self._lock is None:
             self._root.mkdir(parents=True, exist_ok=True)
             try:
@@ -74,6 +75,8 @@ class Attempt:
     def restore(self) -> list[str]:
         """Put outputs that are kept, shared or finished into place; return those still to make."""
         _sweep(self.step.record)
+        # A process that is writing its own just now loses no more than what it remembers.
+        _sweep(self._results / DIGESTS)
         for path in self.step.outputs:
             if self._inside(path):
                 _sweep(Path(path))
@@ -102,10 +105,14 @@ class Attempt:
                 _move(staged, Path(path))
         for path in self.step.outputs:
             self._keep(path, Path(path))
+        # The lock goes last: a process that is killed after its record leaves no more than that.
+        for path in self._root.iterdir():
+            if path.name != LOCK:
+                shutil.rmtree(path, ignore_errors=True)
         write_record(self.step, self._digests, read=self._read)
         self._digests.save()
         shutil.rmtree(self._root, ignore_errors=True)
-        self._drop_empty()
+        _drop_empty(self._root.parent)
 
     def release(self) -> None:
         """Let the next process have the step."""
@@ -135,7 +142,7 @@ class Attempt:
 
     def _sweep_work(self) -> None:
         """Drop unfinished work of other settings, code or inputs."""
-        current = {self.work.name, "lock"} | {f"part-{key}" for key in self._keys.values()}
+        current = {self.work.name, LOCK} | {f"part-{key}" for key in self._keys.values()}
         for path in self._root.iterdir():
             if path.name not in current and path.name.startswith(("work-", "part-")):
                 shutil.rmtree(path, ignore_errors=True)
@@ -143,18 +150,39 @@ class Attempt:
                 for inside in path.iterdir():
                     _sweep(inside)
 
-    def _drop_empty(self) -> None:
-        folder = self._root.parent
-        while folder.name and folder.name != UNFINISHED:
-            try:
-                folder.rmdir()
-            except OSError:
-                return
-            folder = folder.parent
+
+def sweep_locks(results: Path) -> None:
+    """Remove the locks of processes that were killed when all else of their step was done.
+
+    Such a step has its record, so that no process takes its lock again. Locks that a process holds,
+    and those beside unfinished work, stay.
+    """
+    for path in sorted((results / UNFINISHED).rglob(LOCK)):
+        try:
+            file = os.open(path, os.O_RDWR)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if is_still_there(file, path) and len(list(path.parent.iterdir())) == 1:
+                shutil.rmtree(path.parent, ignore_errors=True)
+                _drop_empty(path.parent.parent)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(file)
+
+
+def _drop_empty(folder: Path) -> None:
+    """Remove empty folders of unfinished work, from this one up to the one that holds them all."""
+    while folder.name:
         try:
             folder.rmdir()
         except OSError:
             return
+        if folder.name == UNFINISHED:
+            return
+        folder = folder.parent
 
 
 def _sweep(out: Path) -> None:
