@@ -61,7 +61,8 @@ def test_the_slurm_profile_plans_the_study_from_the_root_of_a_clone(checkout):
     [
         (
             "study=nope",
-            "config/studies/nope.yaml: no such study file; studies here: mini, mini-geometry, small, smoke",
+            "config/studies/nope.yaml: no such study file; "
+            "studies here: mini, mini-geometry, small, smoke",
         ),
         ("algin={steps: 3}", "algin: unknown key; did you mean 'align'?"),
         ("align={steps: many}", "align.steps: Input should be a valid integer, not 'many'"),
