@@ -106,9 +106,9 @@ class Attempt:
         for path in self.step.outputs:
             self._keep(path, Path(path))
         # The lock goes last: a process that is killed after its record leaves no more than that.
-        for path in self._root.iterdir():
-            if path.name != LOCK:
-                shutil.rmtree(path, ignore_errors=True)
+        for inside in self._root.iterdir():
+            if inside.name != LOCK:
+                shutil.rmtree(inside, ignore_errors=True)
         write_record(self.step, self._digests, read=self._read)
         self._digests.save()
         shutil.rmtree(self._root, ignore_errors=True)
