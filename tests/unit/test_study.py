@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 
 from layersight.errors import StudyError
 from layersight.reference import PAGE, SCHEMA, page_text, schema_text
-from layersight.slices import restore, take
+from layersight.slices import findings, restore, take
 from layersight.study_file import load_study
 
 STUDIES = ROOT / "config/studies"
@@ -113,3 +113,10 @@ def test_a_slice_changes_only_with_what_it_names(tmp_path, smoke):
     other = load_study(changed(tmp_path, seeds=3))
     assert take(smoke, "seed", "align") == take(other, "seed", "align")
     assert take(smoke, "seeds") != take(other, "seeds")
+
+
+def test_findings_are_all_of_a_study_but_where_and_on_what_it_runs(smoke):
+    expected = smoke.model_dump(mode="json", exclude={"assets", "compute", "quota"})
+    for key in ("memory_mb", "device"):
+        del expected["geometry"][key]
+    assert take(smoke, *findings()) == expected

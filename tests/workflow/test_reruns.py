@@ -208,8 +208,7 @@ EDITS = [
         ("geometry={neighbours: 20}",),
         because="geometry.neighbours: 128 -> 20",
     ),
-    # The report lists all settings of the geometry.
-    Edit("the memory of their search", STUDY | REPORT, ("geometry={memory_mb: 500}",)),
+    Edit("the memory of their search", STUDY, ("geometry={memory_mb: 500}",)),
     Edit(
         "the neighbours of the overlap curves",
         STUDY | jobs("overlap *", "overlap base") | TABLES | SHOWN,

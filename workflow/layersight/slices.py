@@ -14,6 +14,22 @@ from pydantic import BaseModel, TypeAdapter
 
 from layersight.study import Study
 
+MACHINE = ("assets", "compute", "quota", "geometry.memory_mb", "geometry.device")
+"""Where and on what a study runs: no matter of what it finds."""
+
+
+def findings() -> list[str]:
+    """Return the keys of a study, but for those of `MACHINE`, as `take` reads them."""
+    parts = {path.split(".")[0] for path in MACHINE if "." in path}
+    keys: list[str] = []
+    for key, field in Study.model_fields.items():
+        if key in parts:
+            inner = cast(type[BaseModel], field.annotation).model_fields
+            keys += [f"{key}.{name}" for name in inner]
+        else:
+            keys.append(key)
+    return [key for key in keys if key not in MACHINE]
+
 
 def take(study: Study, *paths: str) -> dict[str, Any]:
     """Return the named parts of a study as nested plain data.

@@ -12,7 +12,7 @@ from layersight.provenance.failures import left_out
 from layersight.provenance.lock import RunLock
 from layersight.provenance.steps import describe
 from layersight.reporting.figure_names import figure_names, tables_of
-from layersight.slices import take
+from layersight.slices import findings, take
 from layersight.study import PackagedLanguageModel, PackagedVisionEncoder
 from layersight.study_file import load_study
 from snakemake.exceptions import WorkflowError
@@ -70,9 +70,7 @@ READ_BY_BENCHMARKS = [
     "evaluation",
     *MEASURED_ON,
 ]
-READ_BY_REPORT = [
-    key for key in type(STUDY).model_fields if key not in ("assets", "compute", "quota")
-]
+READ_BY_REPORT = findings()
 READ_BY_FIGURES = [
     "variants",
     "backbone.language_model",

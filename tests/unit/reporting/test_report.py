@@ -19,7 +19,7 @@ from layersight.reporting.no_data import says_no_data
 from layersight.reporting.pages import cell, page
 from layersight.reporting.report import build_figures, build_report
 from layersight.reporting.wording import sentences_of
-from layersight.slices import restore, take
+from layersight.slices import findings, restore, take
 from layersight.study import Study
 from layersight.study_file import load_study
 
@@ -191,8 +191,7 @@ def test_what_was_measured_stands_on_the_page(html: str, smoke: Study) -> None:
 def test_the_report_reads_nothing_of_where_and_on_what_the_study_runs(
     smoke: Study, written: dict[str, Path], drawn: Path, manifest: Path, tmp_path: Path, html: str
 ) -> None:
-    machine = ("assets", "compute", "quota")
-    part = restore(take(smoke, *(key for key in Study.model_fields if key not in machine)))
+    part = restore(take(smoke, *findings()))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = build(part, written, drawn, manifest, tmp_path / "part.html")

@@ -33,6 +33,7 @@ from layersight.reporting.render import render
 from layersight.reporting.run_page import RUN_PAGE
 from layersight.reporting.style import save
 from layersight.reporting.wording import sentences_of
+from layersight.slices import findings, take
 from layersight.storage.atomic import atomic_file, atomic_folder
 from layersight.storage.tables import read_frame
 from layersight.study import Study
@@ -46,8 +47,6 @@ FINDINGS_BY_FIRST = (
     "overlap_tuned", "intrinsic_dimension", "overlap_modalities", "density_peaks", "linear_probes",
     "token_cloud_loss",
 )  # fmt: skip
-# Where and on what a study runs: no matter of what it finds.
-MACHINE = {"assets", "compute", "quota"}
 CAPTIONS = {
     "scores": "Scores: one row per subject, benchmark, split, condition and metric.",
     "differences": "Paired differences to aligned, on the same items.",
@@ -199,7 +198,7 @@ def build_report(
         limits=provenance_pages.limits(study),
         dag=Markup(dag_svg),  # noqa: S704 - a drawing, not text of users
         settings=yaml.safe_dump(
-            study.model_dump(mode="json", exclude=MACHINE),
+            take(study, *findings()),
             sort_keys=False,
             allow_unicode=True,
             width=100,
