@@ -99,7 +99,9 @@ def _read(
     """Capture one probe set from where the writer is; return the number of its items."""
     model = subject.model
     streams = list(study.activations.streams)
-    rows, images = tokenized_rows(study, table, subject.tokenizer, store.tokens)
+    rows, images = tokenized_rows(
+        study, table, subject.tokenizer, subject.model.image_tokens(store.tokens)
+    )
     ids = read_table(table).column("item_id").to_pylist()
     lengths = [len(row.input_ids) for row in rows]
     batches = list(length_sorted_batches(lengths, study.evaluation.batch_size))
