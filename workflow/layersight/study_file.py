@@ -14,6 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from layersight.errors import StudyError
+from layersight.models import backbones
 from layersight.study import Study
 from layersight.tuning import recipes
 
@@ -62,7 +63,8 @@ def load_study(path: Path, overrides: Mapping[str, Any] | None = None) -> Study:
 
     A file may start from another one of the same folder with `extends: <name>`; mappings merge key
     by key, everything else is replaced. A null given for a variant takes the variant away. After
-    all that, presets fill the keys that are still left out (`layersight.tuning.recipes`).
+    all that, presets fill the keys that are still left out (`layersight.tuning.recipes`), and
+    checkpoints their family and sizes (`layersight.models.backbones`).
 
     Args:
         path: YAML file.
@@ -84,7 +86,7 @@ def load_study(path: Path, overrides: Mapping[str, Any] | None = None) -> Study:
     if isinstance(variants, dict):
         data["variants"] = {name: value for name, value in variants.items() if value is not None}
     try:
-        data = recipes.resolve(data)
+        data = backbones.resolve(recipes.resolve(data))
     except ValueError as error:
         raise StudyError(f"{where}:\n  {error}") from None
     try:

@@ -42,6 +42,10 @@ _READING = {
 """Mean and deviation of every channel, where a checkpoint does not say."""
 
 
+FEATURE_TOKENS = {"clip": 1, "siglip": 0, "dinov2": 1}
+"""Tokens before those of the patches: the class token, if the family has one."""
+
+
 @dataclass(frozen=True)
 class Reading:
     """How an encoder reads a picture.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -109,8 +110,7 @@ class Mlp(Connector):
     def _build(self, layers: int = 2) -> None:
         widths = [self.channels] + [self.width] * layers
         self.linears = nn.ModuleList(
-            nn.Linear(inside, outside)
-            for inside, outside in zip(widths[:-1], widths[1:], strict=True)
+            nn.Linear(inside, outside) for inside, outside in pairwise(widths)
         )
 
     def _map(self, features: torch.Tensor) -> torch.Tensor:

@@ -128,7 +128,8 @@ def load_language_model(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a language model and its tokenizer from a local folder, in evaluation mode.
 
-    The tokenizer's `model_max_length` is at most the model's number of positions.
+    The tokenizer's `model_max_length` is at most the model's number of positions, and it has a token
+    to pad with.
 
     Args:
         folder: as transformers saves a model.
@@ -168,6 +169,11 @@ def load_language_model(
         raise AssetError(f"{folder}: no loadable tokenizer ({error})") from None
     if not tokenizer.is_fast:
         raise AssetError(f"{folder}: has no fast tokenizer; save one with a tokenizer.json")
+    if tokenizer.pad_token is None:
+        # Padding is masked out everywhere, so that any token serves.
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    if tokenizer.pad_token is None:
+        raise AssetError(f"{folder}: its tokenizer has no token to pad with")
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions:
         tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
@@ -185,7 +191,8 @@ def _check_tensors(folder: Path, found: dict[str, Any]) -> None:
         ("missing_keys", "is missing, which config.json asks for"),
         ("unexpected_keys", "belongs to nothing that config.json names"),
     ):
-        names = sorted(found[kind])
+        # Older versions saved the angles of rotary positions, which are computed.
+        names = sorted(n for n in found[kind] if not n.endswith("rotary_emb.inv_freq"))
         if names:
             more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
             raise AssetError(f"{folder}: the tensor {names[0]} {problem}{more}")

@@ -226,9 +226,8 @@ def _published_names(
     for name, tensor in language_model.state_dict().items():
         if tied and name == "lm_head.weight":
             continue
-        if name in ("model.embed_tokens.weight", "lm_head.weight"):
-            tensor = _grown(tensor, vocabulary)
-        tensors[f"language_model.{name}"] = tensor
+        grows = name in ("model.embed_tokens.weight", "lm_head.weight")
+        tensors[f"language_model.{name}"] = _grown(tensor, vocabulary) if grows else tensor
     weight, bias = connector.first.weight, connector.first.bias
     folded = weight.double() / connector.scale.double()
     shift = bias.double() - folded @ connector.mean.double()

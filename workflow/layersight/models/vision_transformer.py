@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from layersight.errors import AssetError
+from layersight.models.checkpoints import FEATURE_TOKENS
 from layersight.models.safe_files import check_model_folder
+from layersight.study_backbone import FolderVisionEncoder, HubVisionEncoder
 
 Family = Literal["clip", "siglip", "dinov2"]
 _CLASSES = {"clip": "CLIPVisionModel", "siglip": "SiglipVisionModel", "dinov2": "Dinov2Model"}
@@ -21,8 +23,6 @@ _MODEL_TYPES = {
 }  # fmt: skip
 # What a checkpoint of pictures and words holds besides the vision encoder.
 _OF_WORDS = ("text_model.", "logit_scale", "logit_bias", "text_projection", "visual_projection")
-PREFIX_TOKENS = {"clip": 1, "siglip": 0, "dinov2": 1}
-"""Tokens before those of the patches: the class token, if the family has one."""
 
 
 class TransformerEncoder(nn.Module):
@@ -66,15 +66,15 @@ class TransformerEncoder(nn.Module):
         name = "layer" if family == "dinov2" else "layers"
         blocks = getattr(model.encoder, name)
         used = blocks_used(len(blocks), layer)
-        if feature == "cls_patch" and not PREFIX_TOKENS[family]:
+        if feature == "cls_patch" and not FEATURE_TOKENS[family]:
             raise ValueError(f"select_feature: {family} has no class token to keep: take patch")
         setattr(model.encoder, name, blocks[:used])
         self.family = family
         self.size = size
         self.channels = int(model.config.hidden_size)
-        self._dropped = PREFIX_TOKENS[family] if feature == "patch" else 0
+        self._dropped = FEATURE_TOKENS[family] if feature == "patch" else 0
         patches = (size // int(model.config.patch_size)) ** 2
-        self.tokens = patches + PREFIX_TOKENS[family] - self._dropped
+        self.tokens = patches + FEATURE_TOKENS[family] - self._dropped
         self._interpolates = family != "dinov2" and size != int(model.config.image_size)
         self.embeddings = model.embeddings
         self.first_norm = model.pre_layrnorm if family == "clip" else nn.Identity()
@@ -120,7 +120,7 @@ class TransformerEncoder(nn.Module):
         return self.features(self.prepare(pixels))
 
     def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Return features `(n, tokens, channels)` of prepared `pixel_values` `(n, 3, size, size)`."""
+        """Return features `(n, tokens, channels)` of prepared pixels `(n, 3, size, size)`."""
         more = {"interpolate_pos_encoding": True} if self._interpolates else {}
         embedded = self.first_norm(self.embeddings(pixel_values, **more))
         hidden: torch.Tensor = self.encoder(embedded).last_hidden_state
@@ -144,6 +144,46 @@ def blocks_used(blocks: int, layer: int) -> int:
             f"{blocks}, or {-blocks} to -1"
         )
     return used
+
+
+def load_transformer(
+    settings: HubVisionEncoder | FolderVisionEncoder, folder: Path
+) -> TransformerEncoder:
+    """Return the vision encoder that a study names, float32, in evaluation mode.
+
+    Args:
+        settings: of the study, resolved.
+        folder: of the checkpoint.
+
+    Raises:
+        AssetError: the checkpoint is another than the study says, or not whole.
+    """
+    model, family = load_vision_model(folder)
+    sizes, config = settings.sizes, model.config
+    if settings.family not in (None, family):
+        raise AssetError(f"{folder}: is of the family {family!r}, the study says {settings.family}")
+    for name, found in (
+        ("layers", config.num_hidden_layers),
+        ("width", config.hidden_size),
+        ("patch", config.patch_size),
+    ):
+        if int(found) != getattr(sizes, name):
+            raise AssetError(
+                f"{folder}: has {found} as {name}, but backbone.vision_encoder.shape.{name} is "
+                f"{getattr(sizes, name)}"
+            )
+    try:
+        return TransformerEncoder(
+            model,
+            family,
+            layer=settings.select_layer,
+            feature=settings.select_feature,
+            size=sizes.size,
+            mean=sizes.mean,
+            deviation=sizes.deviation,
+        ).eval()
+    except ValueError as error:
+        raise AssetError(f"{folder}: {error}") from None
 
 
 def load_vision_model(folder: Path) -> tuple[Any, Family]:
