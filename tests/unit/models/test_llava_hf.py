@@ -10,7 +10,6 @@ from safetensors import safe_open
 from tests.unit.models import tiny_checkpoints as tiny
 from transformers import (
     AutoProcessor,
-    CLIPVisionModel,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,

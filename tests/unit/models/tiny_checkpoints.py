@@ -64,7 +64,7 @@ def lively(model: Any, seed: int = 0) -> Any:
     """Draw all matrices anew, so large that attention and gates do something."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for parameter in model.parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             if parameter.ndim >= 2:
                 parameter.copy_(0.2 * noise)

@@ -27,16 +27,17 @@ def fetch_package(study: Study, package: str) -> Cost:
     return Cost(4.0 + 0.08 * found.download_mb, memory, found.unpacked_mb, found.download_mb)
 
 
-def fetch_model(study: Study, model: str) -> Cost:
+def fetch_model(study: Study, model: str | None = None) -> Cost:
     """Download a model of the hub and check it; pickles are written anew, from disk to disk.
 
     Args:
         study: the study.
-        model: name of the model's folder, `<organisation>--<name>-<commit>`.
+        model: name of the model's folder, `<organisation>--<name>-<commit>`; None is the language
+            model's.
     """
     encoder = study.backbone.vision_encoder
     name = encoder.id.replace("/", "--") if isinstance(encoder, HubVisionEncoder) else None
-    if name is not None and model.startswith(f"{name}-"):
+    if name is not None and model is not None and model.startswith(f"{name}-"):
         # Float32, and often with the half that reads words.
         megabytes = 1.5 * 4 * (sizes.encoder_parameters(study) or 0) / _MB
     else:
