@@ -88,9 +88,9 @@ def test_the_last_layer_is_before_the_final_norm(smoke, folder, family):
     assert torch.allclose(features, seen[0][:, extra:], atol=1e-5)
 
 
-def images_of(path, pixels):
+def images_of(path, pixels, names=None):
     rows = [
-        {"image_id": f"{i}", "concept": "x", "style": "s",
+        {"image_id": names[i] if names else f"{i}", "concept": "x", "style": "s",
          "image": {"bytes": tiny.png(picture), "path": f"{i}.png"}}
         for i, picture in enumerate(pixels)
     ]  # fmt: skip
