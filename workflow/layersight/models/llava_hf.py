@@ -183,10 +183,10 @@ def save_llava(
     text = language_model.config
     needed = -(-max(len(tokenizer), image_token + 1, text.vocab_size) // 64) * 64
     grows = max(len(tokenizer), image_token + 1) > text.vocab_size
-    strategy = {value: key for key, value in _SELECT.items()}[feature]
+    strategy: Any = {value: key for key, value in _SELECT.items()}[feature]
     patches = (vision_model.config.image_size // vision_model.config.patch_size) ** 2
     settings = text.to_dict() | ({"vocab_size": needed} if grows else {})
-    config = LlavaConfig(
+    config = cast(Any, LlavaConfig)(
         vision_config=vision_model.config.to_dict(),
         text_config=settings,
         image_token_index=image_token,
