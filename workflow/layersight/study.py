@@ -12,15 +12,26 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, PositiveInt, ValidationInfo, field_validator, model_validator
 
 from layersight.layers import Layers, chosen_blocks
-from layersight.models import registry
 from layersight.strict import Strict
+from layersight.study_backbone import (
+    Backbone,
+    Connector,  # noqa: F401 (all that a study says is found here)
+    FolderLanguageModel,  # noqa: F401
+    FolderVisionEncoder,  # noqa: F401
+    HubLanguageModel,  # noqa: F401
+    HubVisionEncoder,  # noqa: F401
+    PackagedLanguageModel,  # noqa: F401
+    PackagedVisionEncoder,  # noqa: F401
+    RandomLanguageModel,  # noqa: F401
+    RandomVisionEncoder,  # noqa: F401
+    Template,
+)
 from layersight.study_measures import Attention, Geometry, LinearProbes, TokenClouds
 from layersight.tuning import methods
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$")]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(gt=0.0, lt=1.0)]
-Template = Literal["chat", "plain", "v1", "phi"]
 Benchmark = Literal["kind_image", "kind_text", "presence", "naming"]
 Probe = Literal["visual_questions", "text_questions", "pair_images", "pair_texts"]
 BENCHMARKS: tuple[Benchmark, ...] = get_args(Benchmark)
@@ -96,103 +107,6 @@ class Concepts(Strict):
         if len(self.kinds) < 2:
             raise ValueError("kinds needs at least two kinds to choose between")
         return self
-
-
-class PackagedLanguageModel(Strict):
-    """A base LLM that a package registry ships."""
-
-    source: Literal["package"]
-    name: str
-    """One of the packaged models, see `layersight.models.registry`."""
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in registry.LANGUAGE_MODELS:
-            known = ", ".join(registry.LANGUAGE_MODELS)
-            raise ValueError(f"unknown language model {value!r}; known: {known}")
-        return value
-
-    @property
-    def layers(self) -> int:
-        """Number of blocks L."""
-        return registry.LANGUAGE_MODELS[self.name].layers
-
-
-class RandomLanguageModel(Strict):
-    """A tiny Llama with random weights. For tests only: its numbers mean nothing."""
-
-    source: Literal["random"]
-    layers: PositiveInt = 4
-    width: PositiveInt = 48
-    heads: PositiveInt = 4
-    intermediate: PositiveInt = 96
-
-    @model_validator(mode="after")
-    def _divides(self) -> RandomLanguageModel:
-        # Rotary positions turn pairs of a head's numbers.
-        if self.width % (2 * self.heads):
-            raise ValueError(
-                f"width: {self.width} cannot be shared by {self.heads} heads of an even size"
-            )
-        return self
-
-
-class PackagedVisionEncoder(Strict):
-    """A vision encoder that a package registry ships."""
-
-    source: Literal["package"]
-    name: str
-    """One of the packaged encoders, see `layersight.models.registry`."""
-    grid: PositiveInt = 7
-    """The feature map is averaged to grid × grid image tokens (7 keeps all at 224 pixels)."""
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in registry.VISION_ENCODERS:
-            known = ", ".join(registry.VISION_ENCODERS)
-            raise ValueError(f"unknown vision encoder {value!r}; known: {known}")
-        return value
-
-
-class RandomVisionEncoder(Strict):
-    """EfficientNet-Lite0 with random weights. For tests only."""
-
-    source: Literal["random"]
-    grid: PositiveInt = 2
-
-
-class Connector(Strict):
-    """What carries image features into the language model's input space."""
-
-    kind: Literal["mlp2x_gelu"] = "mlp2x_gelu"
-    """Two linear layers with GELU between them (Liu et al. 2023, LLaVA-1.5)."""
-    normalise: bool = True
-    """Standardise each feature channel over the training pictures before the first linear layer."""
-
-
-class Backbone(Strict):
-    """Vision encoder + connector + base LLM."""
-
-    language_model: PackagedLanguageModel | RandomLanguageModel = Field(discriminator="source")
-    vision_encoder: PackagedVisionEncoder | RandomVisionEncoder = Field(discriminator="source")
-    connector: Connector = Connector()
-    template: Template = "chat"
-    """How conversations become text: the tokenizer's own chat template, or LLaVA's `plain`, `v1`
-    or `phi`."""
-    image_shape: Literal["square", "pad"] = "square"
-    """How a picture that is no square becomes one: stretched, or padded with the encoder's mean
-    colour (as LLaVA-1.5 does)."""
-    system_prompt: str | None = None
-    """System message of every conversation; null leaves the template's own default."""
-
-    @field_validator("system_prompt")
-    @classmethod
-    def _without_image(cls, value: str | None) -> str | None:
-        if value is not None and "<image>" in value:
-            raise ValueError("holds <image>: pictures stand in the user's turn alone")
-        return value
 
 
 class Conversations(Strict):

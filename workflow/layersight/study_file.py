@@ -14,6 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from layersight.errors import StudyError
+from layersight.models import backbones
 from layersight.study import Study
 from layersight.tuning import recipes
 
@@ -52,6 +53,8 @@ _UNREADABLE = (
     RecursionError,
 )  # fmt: skip
 _NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
+_PARTS = {"language_model", "vision_encoder"}
+"""Where another `source` has other keys: it replaces what was inherited."""
 _LARGEST_INTEGER = 2**63 - 1
 _LONGEST_SHOWN = 80
 _MOST_VALUES = 100_000
@@ -61,8 +64,10 @@ def load_study(path: Path, overrides: Mapping[str, Any] | None = None) -> Study:
     """Read a study file, merge overrides into it and check the result.
 
     A file may start from another one of the same folder with `extends: <name>`; mappings merge key
-    by key, everything else is replaced. A null given for a variant takes the variant away. After
-    all that, presets fill the keys that are still left out (`layersight.tuning.recipes`).
+    by key, everything else is replaced, and so is a language model or vision encoder with another
+    `source`. A null given for a variant takes the variant away. After all that, presets fill the
+    keys that are still left out (`layersight.tuning.recipes`), and checkpoints their family and
+    sizes (`layersight.models.backbones`).
 
     Args:
         path: YAML file.
@@ -84,7 +89,7 @@ def load_study(path: Path, overrides: Mapping[str, Any] | None = None) -> Study:
     if isinstance(variants, dict):
         data["variants"] = {name: value for name, value in variants.items() if value is not None}
     try:
-        data = recipes.resolve(data)
+        data = backbones.resolve(recipes.resolve(data))
     except ValueError as error:
         raise StudyError(f"{where}:\n  {error}") from None
     try:
@@ -156,8 +161,13 @@ def _scalar(item: Any) -> Any:
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = _merge(merged[key], value)
+        inherited = merged.get(key)
+        if (
+            isinstance(value, Mapping)
+            and isinstance(inherited, Mapping)
+            and not (key in _PARTS and value.get("source") not in (None, inherited.get("source")))
+        ):
+            merged[key] = _merge(inherited, value)
         else:
             merged[key] = value
     return merged

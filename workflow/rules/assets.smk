@@ -6,6 +6,7 @@ They live in the cache that the study names (`assets.cache`), shared between stu
 
 localrules:
     fetch_package,
+    fetch_model,
 
 
 rule fetch_package:
@@ -29,6 +30,41 @@ rule fetch_package:
         "Fetching the package {wildcards.package}"
     script:
         "../scripts/fetch_package.py"
+
+
+# Models of the hub by the name of their folder: which part of the backbone they are.
+HUB = {
+    Path(checkpoint(part)).name: name
+    for name in ("language_model", "vision_encoder")
+    for part in [getattr(STUDY.backbone, name)]
+    if part.source == "hub"
+}
+
+
+rule fetch_model:
+    """Fetch a model of the hub at its pinned commit, check it, and turn pickles to safetensors."""
+    output:
+        directory(f"{CACHE}/models/{{model}}"),
+    log:
+        log_of("fetch_model/{model}"),
+    benchmark:
+        timing_of("fetch_model/{model}")
+    wildcard_constraints:
+        model="|".join(map(re.escape, HUB)) or "none",
+    priority: FIRST
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **asked("fetch_model"),
+    params:
+        study=lambda wildcards: take(STUDY, f"backbone.{HUB[wildcards.model]}"),
+        code=code_of("fetch_model.py"),
+        part=lambda wildcards: HUB[wildcards.model],
+    message:
+        "Fetching the model {wildcards.model}"
+    script:
+        "../scripts/fetch_model.py"
 
 
 if isinstance(STUDY.backbone.language_model, PackagedLanguageModel):
@@ -57,7 +93,8 @@ if isinstance(STUDY.backbone.language_model, PackagedLanguageModel):
         script:
             "../scripts/convert_language_model.py"
 
-else:
+
+if STUDY.backbone.language_model.source == "random":
 
     rule make_random_language_model:
         """Write the tiny random language model of a test study."""

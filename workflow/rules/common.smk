@@ -1,10 +1,12 @@
 """The study of this run, its paths, and what every rule shares."""
 
+import re
+
 from layersight import artefacts, cost
 from layersight.data.packages import PACKAGES, PROVENANCE, cache_folder, package_folder
 from layersight.errors import UserError
 from layersight.geometry.pairs import pools_of
-from layersight.models import registry
+from layersight.models import backbones, registry
 from layersight.plan import write_plan
 from layersight.provenance.attempt import SHARED, sweep_locks
 from layersight.provenance.code import CodeIndex
@@ -27,9 +29,13 @@ def chosen_study():
             "config/config.yaml: study: must be the name of a file in config/studies"
         )
     try:
-        return load_study(Path("config/studies") / f"{name}.yaml", overrides)
+        study = load_study(Path("config/studies") / f"{name}.yaml", overrides)
     except UserError as error:
         raise WorkflowError(str(error))
+    closed = backbones.gated_without_token(study.model_dump())
+    if closed is not None:
+        raise WorkflowError(f"config/studies/{name}.yaml: {closed}")
+    return study
 
 
 STUDY = chosen_study()
@@ -137,7 +143,14 @@ def language_model():
     model = STUDY.backbone.language_model
     if isinstance(model, PackagedLanguageModel):
         return f"{CACHE}/models/{model.name}"
-    return results(artefacts.RANDOM_LANGUAGE_MODEL)
+    if model.source == "random":
+        return results(artefacts.RANDOM_LANGUAGE_MODEL)
+    return checkpoint(model)
+
+
+def checkpoint(part):
+    """Folder of a language model or vision encoder from the hub or a folder."""
+    return str(backbones.checkpoint_folder(part.model_dump(), Path(CACHE)))
 
 
 def subject_model(wildcards):
@@ -165,8 +178,10 @@ def cache_of(markers):
 def vision_weights():
     """What the vision encoder's weights come from; nothing for random ones."""
     encoder = STUDY.backbone.vision_encoder
-    if not isinstance(encoder, PackagedVisionEncoder):
+    if encoder.source == "random":
         return []
+    if not isinstance(encoder, PackagedVisionEncoder):
+        return [checkpoint(encoder)]
     return [package_marker(registry.VISION_ENCODERS[encoder.name].package)]
 
 

@@ -9,7 +9,7 @@ with job(snakemake) as study:
     from layersight.tuning.launch import launch
     from layersight.tuning.stages import align
 
-    marker = first(snakemake.input.package)
+    asset = first(snakemake.input.package)
     launch(
         align,
         snakemake.params.study,
@@ -17,7 +17,7 @@ with job(snakemake) as study:
         conversations=Path(snakemake.input.conversations),
         features=Path(snakemake.input.features),
         out=Path(snakemake.output[0]),
-        vision_weights=vision_weights(study, marker.parent) if marker else None,
+        vision_weights=vision_weights(study, asset) if asset else None,
         work=work(),
         checkpoint_seconds=snakemake.params.checkpoint_seconds,
         live=live(snakemake),

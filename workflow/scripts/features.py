@@ -7,10 +7,9 @@ from running import first, job
 with job(snakemake) as study:
     from layersight.models.stages import compute_features, vision_weights
 
-    marker = first(snakemake.input.package)
     compute_features(
         study,
         images=Path(snakemake.input.images),
-        weights=vision_weights(study, marker.parent if marker else None),
+        weights=vision_weights(study, first(snakemake.input.package)),
         out=Path(snakemake.output[0]),
     )

@@ -70,16 +70,22 @@ def _close(log: IO[str]) -> None:
 
 
 @contextmanager
-def job(snakemake: Any) -> Iterator[Study]:
+def job(snakemake: Any, *, online: bool = False) -> Iterator[Study]:
     """Run the body of a script; yields the slice of the study that the rule declares.
 
     If every output is kept from an earlier run on the same settings, code and inputs, the body does
     not run.
+
+    Args:
+        snakemake: of the script.
+        online: whether the job may ask the hub of models; the others work without network.
     """
     # Bars of libraries would fill the log; our own progress lines say more.
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    if not online:
+        os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     # A part of the time that importing torch and transformers takes is Python going through their
     # objects for garbage again and again; one such round in 300,000 new objects is enough.

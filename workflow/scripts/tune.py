@@ -11,7 +11,7 @@ with job(snakemake) as study:
 
     # Pictures and encoder are inputs where the encoder learns.
     images = first(snakemake.input.images)
-    marker = first(snakemake.input.package)
+    asset = first(snakemake.input.package)
     launch(
         tune,
         snakemake.params.study,
@@ -23,7 +23,7 @@ with job(snakemake) as study:
         features=Path(snakemake.input.features),
         out=Path(snakemake.output[0]),
         images=images,
-        vision_weights=vision_weights(study, marker.parent) if marker else None,
+        vision_weights=vision_weights(study, asset) if asset else None,
         work=work(),
         checkpoint_seconds=snakemake.params.checkpoint_seconds,
         live=live(snakemake),

@@ -92,7 +92,9 @@ def measure_token_clouds(
     what = f"token clouds of {subject.name}"
     rows: list[dict[str, Any]] = []
     for name, table in probes.items():
-        tokens, images = tokenized_rows(study, table, subject.tokenizer, store.tokens)
+        tokens, images = tokenized_rows(
+            study, table, subject.tokenizer, subject.model.image_tokens(store.tokens)
+        )
         ids = read_table(table).column("item_id").to_pylist()
         long_enough = [
             i for i, row in enumerate(tokens) if len(row.input_ids) >= settings.least_tokens

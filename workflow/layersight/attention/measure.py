@@ -57,7 +57,9 @@ def measure_attention(
     if settings is None:
         raise ValueError("the study does not ask for attention")
     store = FeatureStore.load(features)
-    tokens, images = tokenized_rows(study, conversations, subject.tokenizer, store.tokens)
+    tokens, images = tokenized_rows(
+        study, conversations, subject.tokenizer, subject.model.image_tokens(store.tokens)
+    )
     ids = read_table(conversations).column("item_id").to_pylist()[: settings.items]
     for index, name in enumerate(ids):
         where = f"{conversations}: row {name}"

@@ -84,7 +84,7 @@ def run_benchmarks(
     store = FeatureStore.of(features)
     for name, table in benchmarks.items():
         watch = Stopwatch()
-        questions = load_questions(study, table, subject, store.tokens)
+        questions = load_questions(study, table, subject, subject.model.image_tokens(store.tokens))
         predictions, kept = _answers(study, subject, questions, store, name, work)
         rows = _scored(subject, name, questions, predictions)
         write_table(outs[name], rows, ITEMS)

@@ -8,7 +8,7 @@ from layersight.cost.estimate import Cost
 from layersight.cost.geometry import geometry_tables
 from layersight.data.packages import PACKAGES
 from layersight.reporting.figure_names import figure_names
-from layersight.study import Study
+from layersight.study import HubVisionEncoder, Study
 
 _MB = 1e6
 _UNKNOWN_CONVERSATIONS = 1_000_000
@@ -26,6 +26,25 @@ def fetch_package(study: Study, package: str) -> Cost:
     # npm is a process of its own that holds what it packs.
     memory = 130.0 if found.registry == "pypi" else 330.0 + 1.2 * found.download_mb
     return Cost(4.0 + 0.08 * found.download_mb, memory, found.unpacked_mb, found.download_mb)
+
+
+def fetch_model(study: Study, model: str | None = None) -> Cost:
+    """Download a model of the hub and check it; pickles are written anew, from disk to disk.
+
+    Args:
+        study: the study.
+        model: name of the model's folder, `<organisation>--<name>-<commit>`; None is the language
+            model's.
+    """
+    encoder = study.backbone.vision_encoder
+    name = encoder.id.replace("/", "--") if isinstance(encoder, HubVisionEncoder) else None
+    if name is not None and model is not None and model.startswith(f"{name}-"):
+        # Float32, and often with the half that reads words.
+        megabytes = 1.5 * 4 * (sizes.encoder_parameters(study) or 0) / _MB
+    else:
+        megabytes = 2 * sizes.parameters(study) / _MB
+    seconds = 4.0 + 0.08 * megabytes
+    return Cost(seconds, of.LOAD_MB + 500, megabytes + of.TOKENIZER_BYTES / _MB, megabytes)
 
 
 def convert_language_model(study: Study) -> Cost:

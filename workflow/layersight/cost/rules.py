@@ -12,6 +12,7 @@ from layersight.study import Study
 STAGES: dict[str, dict[str, Callable[..., Cost]]] = {
     "assets": {
         "fetch_package": light.fetch_package,
+        "fetch_model": light.fetch_model,
         "convert_language_model": light.convert_language_model,
     },
     "data": {
@@ -89,8 +90,8 @@ def predict(study: Study, rule: str, *, on_gpu: bool | None = None, **wildcards:
         rule: its name, one of `RULES`.
         on_gpu: whether a GPU computes; None: if `compute.device` is `cuda`. No GPU was measured:
             its speed is an A100's published peak times an assumed utilisation.
-        wildcards: of the job: `subject`, `variant`, `seed`, `package`. `probes` or `tasks` (lists
-            of names) narrow what `capture_activations` or `score_items` does.
+        wildcards: of the job: `subject`, `variant`, `seed`, `package`, `model`. `probes` or
+            `tasks` (lists of names) narrow what `capture_activations` or `score_items` does.
 
     Raises:
         KeyError: a rule that has no prediction.

@@ -3,68 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from layersight.activations.budget import ModelShape
 from layersight.cost import constants as of
+from layersight.cost import shapes
+from layersight.cost.shapes import Shape
 from layersight.data.concepts import COLOURS
-from layersight.models import registry
-from layersight.study import PackagedLanguageModel, PackagedVisionEncoder, Study
+from layersight.study import (
+    FolderLanguageModel,
+    FolderVisionEncoder,
+    HubLanguageModel,
+    HubVisionEncoder,
+    PackagedLanguageModel,
+    Study,
+)
 from layersight.tuning import methods
 
 TEXT_PROBES = ("text_questions", "pair_texts")
 TEXT_TASKS = ("kind_text",)
-ENCODER_CHANNELS = 1280
-"""Of EfficientNet-Lite0, also with random weights."""
 TENSORS_PER_BLOCK = 9
 """Of a Llama block: seven matrices and two norms."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Sizes of a language model that the cost model needs.
-
-    Attributes:
-        layers: blocks L.
-        width: residual stream d.
-        intermediate: width of the feed-forward layer.
-        key_value: width of keys and of values (less than d with grouped queries).
-        vocabulary: tokens.
-        tied: whether the head shares the embeddings' weights.
-    """
-
-    layers: int
-    width: int
-    intermediate: int
-    key_value: int
-    vocabulary: int
-    tied: bool = True
-
-    @property
-    def linear(self) -> Mapping[str, tuple[int, int]]:
-        """Input and output width of every linear layer of a block."""
-        d, kv, i = self.width, self.key_value, self.intermediate
-        return {
-            "q_proj": (d, d), "k_proj": (d, kv), "v_proj": (d, kv), "o_proj": (d, d),
-            "gate_proj": (d, i), "up_proj": (d, i), "down_proj": (i, d),
-        }  # fmt: skip
-
-    @property
-    def block(self) -> int:
-        """Parameters of one block: linear layers and two norms."""
-        return sum(rows * columns for rows, columns in self.linear.values()) + 2 * self.width
-
-    @property
-    def embeddings(self) -> int:
-        """Parameters of the embeddings."""
-        return self.vocabulary * self.width
-
-    @property
-    def parameters(self) -> int:
-        """All parameters: blocks, final norm, embeddings, and a head of its own if untied."""
-        outer = self.embeddings * (1 if self.tied else 2)
-        return self.layers * self.block + self.width + outer
 
 
 SHAPES = {
@@ -81,6 +40,8 @@ def shape(study: Study) -> Shape:
     model = study.backbone.language_model
     if isinstance(model, PackagedLanguageModel):
         return SHAPES[model.name]
+    if isinstance(model, HubLanguageModel | FolderLanguageModel):
+        return Shape(**model.sizes.model_dump(), family=model.family or "llama")
     return Shape(model.layers, model.width, model.intermediate, model.width, RANDOM_VOCABULARY)
 
 
@@ -96,9 +57,11 @@ def activation_shape(study: Study) -> ModelShape:
 
 
 def connector_parameters(study: Study) -> int:
-    """Return the numbers that a connector file holds: two linear layers, mean and scale."""
-    width, channels = shape(study).width, encoder_channels(study)
-    return channels * (width + 2) + width * (width + 2)
+    """Return the numbers that a connector file holds: its layers, mean and scale."""
+    asked = study.backbone.connector
+    return shapes.connector_parameters(
+        asked.kind, encoder_channels(study), shape(study).width, asked.settings
+    )
 
 
 def number_bytes(study: Study) -> int:
@@ -160,16 +123,38 @@ def sequence(study: Study, text: int = of.PEAK_TEXT_TOKENS, image: bool = True) 
 
 
 def image_tokens(study: Study) -> int:
-    """Return the tokens of a picture."""
-    return int(study.backbone.vision_encoder.grid**2)
+    """Return the tokens of a picture in the language model."""
+    return study.backbone.image_tokens
+
+
+def image_features(study: Study) -> int:
+    """Return the features of a picture, which the connector reads."""
+    return study.backbone.vision_encoder.tokens
 
 
 def encoder_channels(study: Study) -> int:
     """Return the width of image features."""
+    return study.backbone.vision_encoder.channels
+
+
+def encoder_parameters(study: Study) -> int | None:
+    """Return the parameters that features pass through; None for EfficientNet."""
     encoder = study.backbone.vision_encoder
-    if isinstance(encoder, PackagedVisionEncoder):
-        return registry.VISION_ENCODERS[encoder.name].channels
-    return ENCODER_CHANNELS
+    if not isinstance(encoder, HubVisionEncoder | FolderVisionEncoder):
+        return None
+    sizes, layer = encoder.sizes, encoder.select_layer
+    used = layer if layer >= 0 else sizes.layers + 1 + layer
+    return shapes.vision_parameters(
+        sizes.width, sizes.intermediate, used, sizes.patch, encoder.tokens
+    )
+
+
+def picture_side(study: Study) -> int:
+    """Return the side of the pictures that the vision encoder reads, in pixels."""
+    encoder = study.backbone.vision_encoder
+    if isinstance(encoder, HubVisionEncoder | FolderVisionEncoder):
+        return encoder.sizes.size
+    return study.concepts.image_size
 
 
 def concepts(study: Study) -> int:

@@ -217,22 +217,36 @@ def features(study: Study, images: int | None = None, *, on_gpu: bool | None = N
     Args:
         study: the study.
         images: how many pictures; None: those of the study.
-        on_gpu: a GPU is no faster here by prediction: reading pictures takes the time.
+        on_gpu: a GPU is no faster for EfficientNet by prediction: reading pictures takes the time.
     """
     count = sizes.pictures(study) if images is None else images
-    pixels = study.concepts.image_size**2
-    seconds = count * pixels * of.ENCODER_SECONDS_PER_PIXEL / study.compute.training_threads
+    pixels = sizes.picture_side(study) ** 2
+    weights = sizes.encoder_parameters(study)
+    if weights is None:
+        seconds = count * pixels * of.ENCODER_SECONDS_PER_PIXEL / study.compute.training_threads
+    else:
+        # The encoder computes in float32, whatever the precision of the language model.
+        work = 2.0 * count * sizes.image_features(study) * weights
+        seconds = count * pixels * of.DRAW_SECONDS_PER_PIXEL / 10
+        seconds += work / _encoder_speed(study, study.compute.training_threads, on_gpu)
     stored = features_bytes(study, count)
     png = count * pixels * of.PNG_BYTES_PER_PIXEL[study.concepts.source]
     encoder = of.ENCODER_BATCH * pixels * of.ENCODER_BYTES_PER_PIXEL
     # The table and its rows in Python; the features by batch and put together.
-    memory = of.LOAD_MB + (2 * png + 2 * stored + encoder) / _MB
+    memory = of.LOAD_MB + (2 * png + 2 * stored + encoder + 8 * (weights or 0)) / _MB
     return Cost(of.START_SECONDS + seconds, memory, stored / _MB)
+
+
+def _encoder_speed(study: Study, threads: int, on_gpu: bool | None) -> float:
+    """Return floating-point operations per second in float32."""
+    if study.compute.device == "cuda" if on_gpu is None else on_gpu:
+        return of.A100_PEAK_FLOPS["float32"] * of.ASSUMED_GPU_UTILISATION
+    return of.CORE_FLOPS * threads
 
 
 def features_bytes(study: Study, images: int) -> float:
     """Return the size of the stored features: float32, and an identifier for each picture."""
-    numbers = images * sizes.image_tokens(study) * sizes.encoder_channels(study)
+    numbers = images * sizes.image_features(study) * sizes.encoder_channels(study)
     return numbers * 4.0 + images * 25
 
 

@@ -168,7 +168,10 @@ def on_white(image: Image.Image, size: int) -> Image.Image:
 
 
 def encoder_ready(
-    image: Image.Image, size: int, shape: Literal["square", "pad"], colour: tuple[int, int, int]
+    image: Image.Image,
+    size: int,
+    shape: Literal["square", "pad", "crop"],
+    colour: tuple[int, int, int],
 ) -> Image.Image:
     """Return a picture as the square that a vision encoder reads.
 
@@ -176,8 +179,9 @@ def encoder_ready(
         image: RGB.
         size: side of the result, in pixels.
         shape: `square` stretches the picture; `pad` puts it in the middle of a square first (Liu et
-            al. 2023, LLaVA-1.5), half a pixel up or left where it cannot be the middle. A picture
-            that is a square is never padded, one that has the size is returned as it is.
+            al. 2023, LLaVA-1.5), half a pixel up or left where it cannot be the middle; `crop`
+            takes its middle alone (as CLIP's image processor does). A picture that is a square is
+            never padded or cropped, one that has the size is returned as it is.
         colour: of the padding; the encoder's mean, so that padding is near 0 to it.
     """
     width, height = image.size
@@ -186,7 +190,19 @@ def encoder_ready(
         square = Image.new("RGB", (side, side), colour)
         square.paste(image, ((side - width) // 2, (side - height) // 2))
         image = square
+    elif shape == "crop" and width != height:
+        return _middle(image, size)
     return image if image.size == (size, size) else image.resize((size, size), _RESAMPLING)
+
+
+def _middle(image: Image.Image, size: int) -> Image.Image:
+    """Scale the shorter side to `size` pixels and keep the middle of the longer one."""
+    width, height = image.size
+    short = min(width, height)
+    wide, high = (int(size * side / short) for side in (width, height))
+    scaled = image.resize((wide, high), _RESAMPLING)
+    left, top = (wide - size) // 2, (high - size) // 2
+    return scaled.crop((left, top, left + size, top + size))
 
 
 def mean_colour(means: Sequence[float]) -> tuple[int, int, int]:

@@ -23,12 +23,12 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from layersight.errors import AssetError
+from layersight.models.backbones import CACHE_VARIABLE
 from layersight.storage.atomic import atomic_folder
 from layersight.storage.manifest import file_digest
 from layersight.study import Study
 
 PROVENANCE = "layersight-package.json"
-CACHE_VARIABLE = "LAYERSIGHT_CACHE"
 _LAST_LINES = 8
 # NotImplementedError and RuntimeError: a compression or encryption that zipfile does not know.
 _DAMAGED = (
@@ -197,7 +197,7 @@ def fetch(key: str, cache: Path) -> Path:
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(folder):
+        with only_one(folder):
             if not _is_complete(package, folder):
                 _check_space(package, folder.parent)
                 _fetch_into(package, folder)
@@ -254,7 +254,7 @@ def _is_complete(package: Package, folder: Path) -> bool:
 
 
 @contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def only_one(folder: Path) -> Iterator[None]:
     """Let one process at a time fetch into a folder."""
     with folder.with_name(f".{folder.name}.lock").open("w") as file:
         # Some network file systems have no locks. Two processes may then fetch the same package,

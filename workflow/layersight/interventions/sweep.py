@@ -93,7 +93,7 @@ def run_sweep(
         study,
         benchmark,
         aligned,
-        stores["aligned"].tokens,
+        aligned.model.image_tokens(stores["aligned"].tokens),
         split=study.patching.split,
         limit=study.patching.items,
     )

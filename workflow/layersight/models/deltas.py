@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,13 +10,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from layersight.errors import DataError
 from layersight.models.blocks import unwrapped
-from layersight.models.connectors import Connector
+from layersight.models.connectors import Connector, make_connector
 from layersight.models.safe_files import tensor_names
 from layersight.models.vision_tower import VisionTower
 from layersight.storage.manifest import read_manifest
@@ -29,14 +30,24 @@ FEATURES = "features.safetensors"
 
 
 def save_connector(connector: Connector, folder: Path) -> None:
-    """Write the connector into `folder`."""
+    """Write the connector into `folder`: its tensors, and in the file's header what it is."""
+    what = {
+        "kind": connector.kind,
+        "channels": connector.channels,
+        "width": connector.width,
+        "settings": connector.settings,
+    }
     save_file(
-        {name: t.contiguous() for name, t in connector.state_dict().items()}, folder / CONNECTOR
+        {name: t.contiguous() for name, t in connector.state_dict().items()},
+        folder / CONNECTOR,
+        metadata={"connector": json.dumps(what, sort_keys=True)},
     )
 
 
 def load_connector(folder: Path) -> Connector:
-    """Read a connector; its widths come from its weights.
+    """Read a connector; its kind and widths come from the file.
+
+    A file whose header names no kind has an `mlp2x_gelu`, and its widths are those of its weights.
 
     Raises:
         DataError: missing or not a connector.
@@ -44,11 +55,20 @@ def load_connector(folder: Path) -> Connector:
     path = folder / CONNECTOR
     try:
         tensors = load_file(path)
-        connector = Connector(tensors["mean"].shape[0], tensors["second.bias"].shape[0])
+        with safe_open(path, framework="pt") as file:
+            header = (file.metadata() or {}).get("connector")
+        if header is None:
+            connector = Connector(tensors["mean"].shape[0], tensors["second.bias"].shape[0])
+        else:
+            what = json.loads(header)
+            with torch.random.fork_rng(devices=[]):
+                connector = make_connector(
+                    what["kind"], what["channels"], what["width"], **what["settings"]
+                )
         connector.load_state_dict(tensors)
     except KeyError as error:
         raise DataError(f"{path}: not a connector: has no tensor {error}") from None
-    except (OSError, SafetensorError, IndexError, RuntimeError) as error:
+    except (OSError, SafetensorError, IndexError, RuntimeError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not a readable connector ({error})") from None
     return connector
 

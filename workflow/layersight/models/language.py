@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from layersight.errors import AssetError
+from layersight.models.checkpoints import read_config
 from layersight.models.safe_files import check_model_folder
 from layersight.storage.atomic import atomic_folder
 from layersight.study import RandomLanguageModel
@@ -31,6 +32,7 @@ _UNLOADABLE = (
     SafetensorError, StrictDataclassError,
 )  # fmt: skip
 
+_EAGER_ONLY = {"gemma2"}
 _CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
@@ -128,12 +130,13 @@ def load_language_model(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a language model and its tokenizer from a local folder, in evaluation mode.
 
-    The tokenizer's `model_max_length` is at most the model's number of positions.
+    The tokenizer's `model_max_length` is at most the model's number of positions, and it has a
+    token to pad with.
 
     Args:
         folder: as transformers saves a model.
         dtype: type of the weights.
-        attention: implementation of attention.
+        attention: implementation of attention; Gemma 2, which bends its scores, has `eager` only.
         quantization: transformers' quantisation settings; None loads the weights as they are.
 
     Raises:
@@ -146,7 +149,7 @@ def load_language_model(
         model, found = cast(Any, AutoModelForCausalLM).from_pretrained(
             folder,
             dtype=dtype,
-            attn_implementation=attention,
+            attn_implementation=_attention(folder, attention),
             # A quantised model is made where its weights are read, and cannot move at will.
             **({} if quantization is None else {"device_map": {"": "cpu"}}),
             quantization_config=quantization,
@@ -168,10 +171,24 @@ def load_language_model(
         raise AssetError(f"{folder}: no loadable tokenizer ({error})") from None
     if not tokenizer.is_fast:
         raise AssetError(f"{folder}: has no fast tokenizer; save one with a tokenizer.json")
+    if tokenizer.pad_token is None:
+        # Padding is masked out everywhere, so that any token serves.
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    if tokenizer.pad_token is None:
+        raise AssetError(f"{folder}: its tokenizer has no token to pad with")
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions:
         tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
     return model.eval(), tokenizer
+
+
+def _attention(folder: Path, wanted: str) -> str:
+    """Return the implementation of attention that a model takes: some have one only."""
+    try:
+        family = read_config(folder).get("model_type")
+    except ValueError:
+        return wanted  # its own message says what is wrong
+    return "eager" if family in _EAGER_ONLY else wanted
 
 
 def _check_tensors(folder: Path, found: dict[str, Any]) -> None:
@@ -185,7 +202,8 @@ def _check_tensors(folder: Path, found: dict[str, Any]) -> None:
         ("missing_keys", "is missing, which config.json asks for"),
         ("unexpected_keys", "belongs to nothing that config.json names"),
     ):
-        names = sorted(found[kind])
+        # Older versions saved the angles of rotary positions, which are computed.
+        names = sorted(n for n in found[kind] if not n.endswith("rotary_emb.inv_freq"))
         if names:
             more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
             raise AssetError(f"{folder}: the tensor {names[0]} {problem}{more}")

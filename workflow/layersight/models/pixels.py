@@ -12,7 +12,7 @@ from layersight.data.images import encoder_ready
 from layersight.data.llava_json import PictureFolder
 from layersight.data.schemas import IMAGES
 from layersight.errors import DataError
-from layersight.models.stages import MEAN_COLOUR, encoder_pixels
+from layersight.models.stages import encoder_pixels, padding_colour, picture_side
 from layersight.storage.tables import read_table
 from layersight.study import Study
 
@@ -21,7 +21,7 @@ class FolderPixels:
     """Pictures in a folder, decoded and brought into the encoder's shape when a batch asks.
 
     Args:
-        study: `concepts.image_size`, `backbone.image_shape` and the encoder's grid are read.
+        study: `concepts.image_size`, `backbone.image_shape` and `backbone.vision_encoder` are read.
         folder: the folder.
 
     Raises:
@@ -29,9 +29,10 @@ class FolderPixels:
     """
 
     def __init__(self, study: Study, folder: Path) -> None:
-        self.tokens = study.backbone.vision_encoder.grid**2
-        """Image tokens of one picture."""
-        self._size = study.concepts.image_size
+        self.tokens = study.backbone.vision_encoder.tokens
+        """Features of one picture."""
+        self._size = picture_side(study)
+        self._colour = padding_colour(study)
         self._shape = study.backbone.image_shape
         self._folder = PictureFolder(folder)
 
@@ -42,7 +43,7 @@ class FolderPixels:
             DataError: a picture is missing or damaged.
         """
         ready = [
-            encoder_ready(self._folder.open(image), self._size, self._shape, MEAN_COLOUR)
+            encoder_ready(self._folder.open(image), self._size, self._shape, self._colour)
             for image in image_ids
         ]
         return torch.from_numpy(np.stack([np.asarray(picture) for picture in ready]))
@@ -57,8 +58,8 @@ class PixelStore:
     """
 
     def __init__(self, study: Study, images: Path) -> None:
-        self.tokens = study.backbone.vision_encoder.grid**2
-        """Image tokens of one picture."""
+        self.tokens = study.backbone.vision_encoder.tokens
+        """Features of one picture."""
         self._study = study
         self._images = images
         table = read_table(images, IMAGES).select(["image_id", "image"]).to_pylist()

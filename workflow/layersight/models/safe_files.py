@@ -30,7 +30,8 @@ def check_model_folder(folder: Path) -> None:
         if pickles:
             raise AssetError(
                 f"{folder / pickles[0]}: is a pickle, which can run any code and is never loaded; "
-                f"convert the weights to safetensors"
+                f"convert the weights to safetensors: python -m layersight.models.pickled {folder} "
+                f"OUT"
             )
         raise AssetError(f"{folder}: has no *.safetensors")
     for path in weights:

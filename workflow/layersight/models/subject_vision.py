@@ -2,36 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
-import torch
-from safetensors.torch import save_file
-
 from layersight.models.deltas import FEATURES, apply_vision, has_vision
-from layersight.models.stages import compute_features
-from layersight.models.vision import load_efficientnet_lite0
-from layersight.models.vision_tower import VisionTower
-from layersight.seeds import derive_seed
+from layersight.models.stages import compute_features, load_tower
 from layersight.study import Study
-
-
-def load_tower(study: Study, weights: Path | None) -> VisionTower:
-    """Return the study's vision encoder as a tower, the same that `compute_features` runs.
-
-    The generator of random numbers is left as it was.
-
-    Args:
-        study: the study.
-        weights: packaged weights; None for random ones (tests).
-
-    Raises:
-        AssetError: the weights are not those of the encoder.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(study.seed, "vision encoder"))
-        encoder = load_efficientnet_lite0(weights)
-    return VisionTower(encoder, study.backbone.vision_encoder.grid)
 
 
 def subject_features(
@@ -44,7 +19,8 @@ def subject_features(
         folder: the subject's, with `vision_encoder.safetensors`; `features.safetensors` appears
             there.
         images: table of pictures.
-        weights: packaged weights of the study's encoder; None for random ones (tests).
+        weights: packaged weights or checkpoint of the study's encoder; None for random ones
+            (tests).
 
     Returns:
         The file of features; None if the encoder did not learn: the study's features hold.
@@ -57,8 +33,5 @@ def subject_features(
     out = folder / FEATURES
     if not out.is_file():
         tower = apply_vision(load_tower(study, weights), folder)
-        with tempfile.TemporaryDirectory() as scratch:
-            whole = Path(scratch) / "encoder.safetensors"
-            save_file({k: v.contiguous() for k, v in tower.encoder.state_dict().items()}, whole)
-            compute_features(study, images=images, weights=whole, out=out)
+        compute_features(study, images=images, weights=weights, out=out, tower=tower)
     return out

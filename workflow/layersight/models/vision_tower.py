@@ -9,6 +9,7 @@ from torch import nn
 
 from layersight.errors import TrainingError
 from layersight.models.vision import EfficientNetLite0, prepare_pixels
+from layersight.models.vision_transformer import TransformerEncoder
 
 
 class VisionTower(nn.Module):
@@ -21,11 +22,19 @@ class VisionTower(nn.Module):
 
     Args:
         encoder: the vision encoder; nothing of it learns until `learn` says so.
-        grid: the feature map is averaged to this side.
+        grid: the feature map of a convolutional encoder is averaged to this side; None for a
+            transformer, which gives features itself.
+
+    Raises:
+        ValueError: a grid for a transformer, or none for a convolutional encoder.
     """
 
-    def __init__(self, encoder: EfficientNetLite0, grid: int) -> None:
+    def __init__(
+        self, encoder: EfficientNetLite0 | TransformerEncoder, grid: int | None = None
+    ) -> None:
         super().__init__()
+        if (grid is None) != isinstance(encoder, TransformerEncoder):
+            raise ValueError("a grid belongs to a convolutional encoder, and only to it")
         self.encoder = encoder
         self.grid = grid
         self.learn("none")
@@ -41,9 +50,9 @@ class VisionTower(nn.Module):
         """Make exactly the declared parameters learn.
 
         Args:
-            what: nothing; everything that image features pass through (all but the classifier
-                `_fc`); or the last so many blocks, and what follows them, the head's convolution
-                and its norm.
+            what: nothing; everything that image features pass through (of EfficientNet, all but
+                the classifier `_fc`); or the last so many blocks, and what follows them (of
+                EfficientNet, the head's convolution and its norm).
 
         Raises:
             TrainingError: the encoder has fewer blocks.
@@ -63,11 +72,14 @@ class VisionTower(nn.Module):
         return {name: p for name, p in self.encoder.named_parameters() if p.requires_grad}
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return image features `(n, grid * grid, channels)`, row by row of the grid.
+        """Return image features `(n, tokens, channels)`, row by row of the picture.
 
         Args:
             pixels: uint8 RGB images `(n, side, side, 3)`.
         """
+        if self.grid is None or isinstance(self.encoder, TransformerEncoder):
+            features: torch.Tensor = self.encoder(pixels)
+            return features
         maps = self.encoder(prepare_pixels(pixels))
         rows, columns = (_averages(size, self.grid).to(maps) for size in maps.shape[-2:])
         # The same means as adaptive average pooling, whose backward pass on a GPU adds up in any

@@ -41,9 +41,9 @@ class VisionLanguageModel(nn.Module):
         """Whether a batch without pictures has the graph of one with them: processes that share a
         model must go backwards through the same blocks."""
         width = int(unwrapped(language_model).get_input_embeddings().weight.shape[1])
-        if connector is not None and connector.second.out_features != width:
+        if connector is not None and connector.width != width:
             raise DataError(
-                f"the connector makes embeddings of width {connector.second.out_features}, but the "
+                f"the connector makes embeddings of width {connector.width}, but the "
                 f"language model reads width {width}; they come from different backbones"
             )
 
@@ -94,10 +94,10 @@ class VisionLanguageModel(nn.Module):
         connector = connector if connector is not None else self.connector
         if connector is None:
             raise ValueError("this subject has no connector: it reads text only")
-        if features.shape[-1] != connector.first.in_features:
+        if features.shape[-1] != connector.channels:
             raise DataError(
                 f"the image features have {features.shape[-1]} channels, but the connector "
-                f"reads {connector.first.in_features}; they come from different vision encoders"
+                f"reads {connector.channels}; they come from different vision encoders"
             )
         projected = connector(features.to(embeddings.dtype)).flatten(0, 1)
         if int(is_image.sum()) != projected.shape[0]:
@@ -138,8 +138,15 @@ class VisionLanguageModel(nn.Module):
 
     def head(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return float32 logits `(..., vocabulary)` of final hidden states."""
-        logits: torch.Tensor = unwrapped(self.language_model).get_output_embeddings()(hidden)
-        return logits.float()
+        model = unwrapped(self.language_model)
+        logits: torch.Tensor = model.get_output_embeddings()(hidden)
+        # Gemma 2 bends its logits; other families have no such setting.
+        cap = getattr(model.config, "final_logit_softcapping", None)
+        return logits.float() if cap is None else cap * torch.tanh(logits.float() / cap)
+
+    def image_tokens(self, features: int) -> int:
+        """Return how many image tokens a picture takes that has so many image features."""
+        return features if self.connector is None else self.connector.tokens(features)
 
     def last_logits(self, batch: Batch) -> torch.Tensor:
         """Return float32 logits `(rows, vocabulary)` of the token after a left-padded batch."""

@@ -12,7 +12,18 @@ from layersight.reporting.gaps import mark
 from layersight.reporting.lineup import Lineup
 from layersight.reporting.pages import Page
 from layersight.storage.manifest import read_manifest
-from layersight.study import PackagedLanguageModel, PackagedVisionEncoder, Study, Variant
+from layersight.study import (
+    FolderLanguageModel,
+    FolderVisionEncoder,
+    HubLanguageModel,
+    HubVisionEncoder,
+    PackagedLanguageModel,
+    PackagedVisionEncoder,
+    RandomLanguageModel,
+    RandomVisionEncoder,
+    Study,
+    Variant,
+)
 from layersight.tuning import methods
 
 
@@ -21,6 +32,8 @@ def language_model_note(study: Study) -> str:
     model = study.backbone.language_model
     if isinstance(model, PackagedLanguageModel):
         return registry.LANGUAGE_MODELS[model.name].note
+    if not isinstance(model, RandomLanguageModel):
+        return checkpoint_note(model)
     return "Random weights, for tests: its numbers mean nothing."
 
 
@@ -29,7 +42,18 @@ def vision_encoder_note(study: Study) -> str:
     encoder = study.backbone.vision_encoder
     if isinstance(encoder, PackagedVisionEncoder):
         return registry.VISION_ENCODERS[encoder.name].note
+    if not isinstance(encoder, RandomVisionEncoder):
+        return f"{checkpoint_note(encoder)} Layer {encoder.select_layer}, {encoder.select_feature}."
     return "Random weights, for tests: its numbers mean nothing."
+
+
+def checkpoint_note(
+    part: HubLanguageModel | FolderLanguageModel | HubVisionEncoder | FolderVisionEncoder,
+) -> str:
+    """Which checkpoint of a hub or a folder it is."""
+    if isinstance(part, HubLanguageModel | HubVisionEncoder):
+        return f"{part.id} at the commit {part.revision} ({part.family})."
+    return f"The folder {part.path} ({part.family})."
 
 
 def models(study: Study, manifests: Mapping[str, Path], lineup: Lineup) -> Page:
@@ -40,14 +64,13 @@ def models(study: Study, manifests: Mapping[str, Path], lineup: Lineup) -> Page:
         manifests: artefact to its `manifest.json`; those of models are read.
         lineup: says which subjects have no results.
     """
-    grid = study.backbone.vision_encoder.grid
+    tokens = study.backbone.image_tokens
     rows = [
         ["language model", language_model_note(study), "–"],
         ["blocks L", str(study.backbone.language_model.layers), "–"],
         [
             "vision encoder",
-            f"{vision_encoder_note(study)} {grid} × {grid} image tokens, frozen unless a variant "
-            "says so.",
+            f"{vision_encoder_note(study)} {tokens} image tokens, frozen unless a variant says so.",
             "–",
         ],
         ["connector", study.backbone.connector.kind, "–"],
@@ -132,9 +155,13 @@ def limits(study: Study) -> list[str]:
             else f"{study.seeds} seeds: enough to see a range, too few for an interval over seeds. "
             "All variants of a seed start from the same alignment, which was run once."
         ),
-        f"Weights: {language_model_note(study)} {vision_encoder_note(study)} Neither is a freshly "
-        "pretrained model, and what earlier tuning left in the language model is part of what is "
-        "measured.",
+        f"Weights: {language_model_note(study)} {vision_encoder_note(study)} "
+        + (
+            "Neither is a freshly pretrained model, and what"
+            if isinstance(study.backbone.language_model, PackagedLanguageModel)
+            else "What"
+        )
+        + " earlier tuning left in the language model is part of what is measured.",
         "Pictures are single pictograms on plain ground: no scenes, no relations, no text in "
         "pictures."
         if study.concepts.source == "emoji"

@@ -10,19 +10,21 @@ import torch
 
 from layersight.data.features import FeatureStore, ImageInputs
 from layersight.data.streaming import ConversationTable
-from layersight.errors import DataError
+from layersight.errors import DataError, TrainingError
 from layersight.layers import chosen_blocks
 from layersight.models.blocks import decoder_blocks
-from layersight.models.connectors import Connector
+from layersight.models.connectors import Connector, make_connector
 from layersight.models.deltas import load_connector
 from layersight.models.device import torch_dtype
 from layersight.models.language import load_language_model
 from layersight.models.pixels import FolderPixels, PixelStore
 from layersight.models.quantised import load_base, note_quantisation
-from layersight.models.subject_vision import load_tower, subject_features
+from layersight.models.stages import load_tower
+from layersight.models.subject_vision import subject_features
 from layersight.models.vision_tower import VisionTower
 from layersight.models.vlm import VisionLanguageModel
 from layersight.seeds import derive_seed
+from layersight.study import Connector as StudyConnector
 from layersight.study import Conversations, Study
 from layersight.tuning import methods
 from layersight.tuning.run import Places, Run
@@ -51,7 +53,7 @@ def align(
         features: image features.
         out: folder for `connector.safetensors`, `training.parquet`, `speed.parquet` and
             `manifest.json`.
-        vision_weights: packaged weights of the vision encoder, which runs if the conversations are
+        vision_weights: weights of the vision encoder, which runs if the conversations are
             from elsewhere; None for random ones (tests).
         work: folder for checkpoints, from which the same call goes on; None keeps none.
         checkpoint_seconds: time between two checkpoints; 0 keeps one after every step.
@@ -70,9 +72,12 @@ def align(
     base.requires_grad_(False)
     own = FeatureStore.load(features)
     tower, store = _elsewhere(study, study.align.data, vision_weights)
-    rows = run.rows(conversations, tokenizer, own.tokens)
-    connector = Connector(own.channels, base.config.hidden_size)
-    if tower is None:
+    asked = study.backbone.connector
+    connector = _connector(asked, own.channels, base.config.hidden_size)
+    rows = run.rows(conversations, tokenizer, connector.tokens(own.tokens))
+    if not asked.normalise:
+        pass
+    elif tower is None:
         seen = sorted({image for image in rows.images if image is not None})
         connector.set_statistics(*own.moments(seen))
     else:
@@ -121,7 +126,7 @@ def tune(
         out: folder for the delta, the connector, `training.parquet`, `speed.parquet` and
             `manifest.json`; and the vision encoder and its features, if it learned.
         images: table of pictures; read if the vision encoder learns.
-        vision_weights: packaged weights of the vision encoder; None for random ones (tests).
+        vision_weights: of the vision encoder, a file or a folder; None for random ones (tests).
         work: folder for checkpoints, from which the same call goes on; None keeps none.
         checkpoint_seconds: time between two checkpoints; 0 keeps one after every step.
         live: Parquet file that holds the training log as it grows; None writes none.
@@ -156,7 +161,7 @@ def tune(
         tower.learn(settings.train_vision)
         store = store or PixelStore(study, images)
     store = store or FeatureStore.load(features)
-    rows = run.rows(conversations, tokenizer, store.tokens)
+    rows = run.rows(conversations, tokenizer, connector.tokens(store.tokens))
     rate = settings.learning_rate or study.tuning.learning_rate
     rates = Rates(
         language_model=rate,
@@ -174,6 +179,14 @@ def tune(
         inputs=[conversations, features, aligned / "connector.safetensors"],
         finish=partial(_complete, study, variant, images, vision_weights),
     )
+
+
+def _connector(asked: StudyConnector, channels: int, width: int) -> Connector:
+    """Return the connector that a study asks for, with random weights."""
+    try:
+        return make_connector(asked.kind, channels, width, **asked.settings)
+    except ValueError as error:
+        raise TrainingError(f"backbone.connector.kind: {error}") from None
 
 
 def _elsewhere(

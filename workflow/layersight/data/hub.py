@@ -1,0 +1,272 @@
+"""Models of the Hugging Face hub: fetched at one commit, checked, and laid out as a plain folder.
+
+Weights are safetensors in the end. Where a model has a pickle only, its tensors alone are read
+(`torch.load(weights_only=True)`, which refuses anything else) and written as safetensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from layersight.data.packages import only_one
+from layersight.errors import AssetError
+from layersight.models.backbones import CACHE_VARIABLE, check_fetched, gated_message
+from layersight.storage.atomic import atomic_folder
+from layersight.storage.manifest import file_digest
+from layersight.study import Study
+
+PROVENANCE = "layersight-model.json"
+_SMALL = ["*.json", "*.model", "*.txt", "*.jinja", "LICENSE*", "USE_POLICY*", "Notice*", "NOTICE*"]
+_SAFE = ["model*.safetensors"]
+_PICKLES = ["pytorch_model*.bin"]
+_CHUNK = 1 << 20
+
+
+def fetch_model(name: str, revision: str, folder: Path, *, tokenizer: bool = True) -> Path:
+    """Fetch a model of the hub at one commit, unless it is there already.
+
+    What the user's own cache of the hub has (HF_HOME) is taken from there; it costs no network, and
+    no disk where both are on one file system. Every file is compared with the digest that the hub
+    gave for it; the folder appears whole or not at all.
+
+    Args:
+        name: `organisation/model`.
+        revision: the commit, 40 hexadecimal digits.
+        folder: where to put it; its parent is shared between studies.
+        tokenizer: whether it is a language model, which needs a tokenizer.
+
+    Returns:
+        The folder: config.json, `*.safetensors`, the tokenizer's or the image processor's files,
+        and `layersight-model.json` with where each file came from and its SHA-256.
+
+    Raises:
+        AssetError: no network, no such model or commit, a gated model without access, a damaged
+            file, no weights, or a pickle that holds more than tensors.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with only_one(folder):
+            if not _is_fetched(folder, revision):
+                _fetch_into(name, revision, folder, tokenizer)
+    except OSError as error:
+        raise AssetError(
+            f"{folder}: cannot be written ({error}); free some space, or set assets.cache in the "
+            f"study or {CACHE_VARIABLE} to a folder that you may write to"
+        ) from None
+    return folder
+
+
+def fetch_part(study: Study, part: str, folder: Path) -> None:
+    """Fetch a part of a study's backbone from the hub and compare it with what the study says.
+
+    Args:
+        study: the study.
+        part: `language_model` or `vision_encoder`.
+        folder: where to put it, `models/<name>-<commit>` in the cache.
+
+    Raises:
+        AssetError: as `fetch_model`, or it is another architecture than the study says.
+    """
+    settings = getattr(study.backbone, part)
+    fetch_model(settings.id, settings.revision, folder, tokenizer=part == "language_model")
+    try:
+        check_fetched(part, settings.model_dump(), folder.parent.parent)
+    except ValueError as error:
+        raise AssetError(str(error)) from None
+
+
+def _is_fetched(folder: Path, revision: str) -> bool:
+    with suppress(OSError, ValueError, AttributeError):
+        record = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+        return bool(record.get("revision") == revision)
+    return False
+
+
+def _fetch_into(name: str, revision: str, folder: Path, tokenizer: bool) -> None:
+    own = folder.parent / ".hub"
+    snapshot = _in_user_cache(name, revision) or _download(name, revision, own)
+    files = {path.name: path for path in sorted(snapshot.iterdir()) if path.is_file()}
+    digests = {file: _checked(path, name) for file, path in files.items()}
+    weights, pickled = _weights(files)
+    if not weights:
+        raise AssetError(f"{name}: has no weights at {revision}, neither safetensors nor a pickle")
+    with atomic_folder(folder) as beside:
+        for file, path in files.items():
+            if file in weights or not file.endswith((".safetensors", ".bin", ".bin.index.json")):
+                _take(path, beside / file)
+        if pickled:
+            from layersight.models.pickled import convert_pickles
+
+            convert_pickles([files[file] for file in weights], beside)
+            for file in weights:
+                (beside / file).unlink()
+        if tokenizer and not (beside / "tokenizer.json").is_file():
+            _fast_tokenizer(name, beside)
+        record = {
+            "id": name,
+            "revision": revision,
+            "files": {file: {"sha256": digest} for file, digest in digests.items()},
+            "converted_from_pickle": pickled,
+        }
+        text = json.dumps(record, indent=2) + "\n"
+        (beside / PROVENANCE).write_text(text, encoding="utf-8")
+    # What was downloaded has moved; a part of it that was not asked for again stays away.
+    shutil.rmtree(own / f"models--{name.replace('/', '--')}", ignore_errors=True)
+
+
+def _in_user_cache(name: str, revision: str) -> Path | None:
+    """Return a whole snapshot in the user's own cache of the hub, if there is one."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        found = Path(
+            snapshot_download(
+                name,
+                revision=revision,
+                allow_patterns=[*_SMALL, *_SAFE],
+                ignore_patterns=["*/*"],
+                local_files_only=True,
+            )
+        )
+    except (LocalEntryNotFoundError, OSError, ValueError):
+        return None
+    files = {path.name: path for path in found.iterdir() if path.is_file()}
+    return found if "config.json" in files and _weights(files)[0] else None
+
+
+def _download(name: str, revision: str, cache: Path) -> Path:
+    """Let the hub's own client download a snapshot; it goes on where an earlier call ended."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    def snapshot(patterns: list[str]) -> Path:
+        return Path(
+            snapshot_download(
+                name,
+                revision=revision,
+                cache_dir=cache,
+                allow_patterns=patterns,
+                ignore_patterns=["*/*"],
+            )
+        )
+
+    try:
+        found = snapshot([*_SMALL, *_SAFE])
+        if not any(found.glob("*.safetensors")):
+            found = snapshot([*_SMALL, *_PICKLES])
+        return found
+    except GatedRepoError:
+        raise AssetError(gated_message("the hub", name)) from None
+    except RevisionNotFoundError:
+        raise AssetError(f"{name}: has no commit {revision}; copy it from its history") from None
+    except RepositoryNotFoundError:
+        raise AssetError(
+            f"{name}: there is no such model on the hub, or it is private and no token of its "
+            f"owner is set (HF_TOKEN)"
+        ) from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, ConnectionError) as error:
+        raise AssetError(
+            f"{name}: could not be fetched from the hub ({_first_line(error)}). Check the network "
+            f"and HF_HUB_OFFLINE, then rerun. Where there is no network, fetch it on another "
+            f"machine (`hf download {name} --revision {revision}`) and copy its cache (HF_HOME) "
+            f"here."
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    cause = error.__cause__ or error
+    lines = str(cause).strip().splitlines()
+    return lines[0] if lines else type(cause).__name__
+
+
+def _weights(files: dict[str, Path]) -> tuple[list[str], bool]:
+    """Return the names of a model's weights, none if some are missing, and if they are pickles."""
+    for single, index, pickled in (
+        ("model.safetensors", "model.safetensors.index.json", False),
+        ("pytorch_model.bin", "pytorch_model.bin.index.json", True),
+    ):
+        if single in files:
+            return [single], pickled
+        if index in files:
+            try:
+                shards: dict[str, Any] = json.loads(files[index].read_text(encoding="utf-8"))
+                names = sorted(set(shards["weight_map"].values()))
+            except (OSError, ValueError, KeyError, AttributeError):
+                return [], pickled
+            if all(name in files for name in names):
+                return names, pickled
+    return [], False
+
+
+def _checked(path: Path, name: str) -> str:
+    """Return a file's SHA-256 after comparing it with the digest that its cached copy is named by.
+
+    The hub's client names large files by their SHA-256 and small ones by git's digest.
+    """
+    real = path.resolve()
+    digest = file_digest(real)
+    stated = real.name
+    if real == path.absolute() or not set(stated) <= set("0123456789abcdef"):
+        return digest
+    expected = {64: digest, 40: None if len(stated) != 40 else _git_digest(real)}
+    if stated != expected.get(len(stated), stated):
+        raise AssetError(
+            f"{real}: {path.name} of {name} is damaged: its digest is not the one that the hub "
+            f"gave; delete the file and fetch it again"
+        )
+    return digest
+
+
+def _git_digest(path: Path) -> str:
+    """Return the digest that git names a file's content by."""
+    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    for chunk in _chunks(path):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+
+
+def _take(source: Path, target: Path) -> None:
+    """Put a file into the new folder without copying it, where the file system can do so."""
+    real = source.resolve()
+    try:
+        os.link(real, target)
+    except OSError:
+        shutil.copyfile(real, target)
+
+
+def _fast_tokenizer(name: str, folder: Path) -> None:
+    """Write tokenizer.json for a tokenizer that has only SentencePiece's own file (Vicuna's)."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+    except (ImportError, OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise AssetError(
+            f"{name}: its tokenizer could not be converted to a fast one ({_first_line(error)}); "
+            f"this needs the packages sentencepiece and protobuf: pip install sentencepiece "
+            f"protobuf"
+        ) from None
