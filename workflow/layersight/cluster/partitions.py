@@ -165,8 +165,8 @@ def _explain(error: ValidationError) -> str:
         key = ".".join(str(part) for part in problem["loc"])
         text = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            model = {"partitions": Limits, "gpus": Gpus}.get(str(problem["loc"][0]), Site)
-            model = Kind if len(problem["loc"]) == 4 else model
-            text = f"unknown key; known: {', '.join(model.model_fields)}"
+            model: type[Strict] = Limits if problem["loc"][0] == "partitions" else Gpus
+            known = Kind if len(problem["loc"]) == 4 else model
+            text = f"unknown key; known: {', '.join(known.model_fields)}"
         lines.append(f"  {key}: {text}")
     return "\n".join(lines)

@@ -111,9 +111,9 @@ def check(site: Site | None, asks: Iterable[tuple[Ask, str | None]]) -> None:
                     "profiles/slurm/config.yaml does"
                 )
         elif partition is None or (partition in site.partitions and too_much(site, partition, ask)):
-            homeless[ask.name] = _why(site, ask)
+            homeless[ask.name] = _why(site, ask, partition)
     if homeless:
-        more = f" ({len(homeless) - 1} more jobs have no place either)" if len(homeless) > 1 else ""
+        more = f" (and so for {len(homeless) - 1} more)" if len(homeless) > 1 else ""
         raise ClusterError(f"{next(iter(homeless.values()))}{more}; nothing has been started")
 
 
@@ -137,7 +137,10 @@ def _gpus(site: Site | None, partition: str | None, count: int) -> dict[str, Any
     if count:
         if site.gpus.request == "gres":
             # The plugin takes one of the two only.
-            asked |= {"gpu": None, "gres": ":".join(["gpu", *([model] if model else []), f"{count}"])}
+            asked |= {
+                "gpu": None,
+                "gres": ":".join(["gpu", *([model] if model else []), f"{count}"]),
+            }
         else:
             asked["gpu_model"] = model
     if count > 1:
@@ -146,19 +149,22 @@ def _gpus(site: Site | None, partition: str | None, count: int) -> dict[str, Any
     return asked
 
 
-def _why(site: Site, ask: Ask) -> str:
+def _why(site: Site, ask: Ask, partition: str | None) -> str:
     tried = _tried(site, ask)
     if not tried:
         return (
             f"{site.path}: {ask.name} asks for {_count(ask.gpus)}, but no partition has any: give "
             "the one with GPUs max_gpu, the number of GPUs of one of its nodes"
         )
-    nearest = min(tried, key=lambda name: len(too_much(site, name, ask)))
-    beyond = too_much(site, nearest, ask)
-    least = "; ".join(beyond) if beyond else "it was sent to a partition that is too small"
+    # Larger partitions stand behind smaller ones.
+    nearest = partition or min(reversed(tried), key=lambda name: len(too_much(site, name, ask)))
+    what = (
+        "does not fit into its partition" if partition else "fits into no partition; the nearest is"
+    )
     return (
-        f"{site.path}: {ask.name} fits into no partition; the nearest is {nearest}, where it would "
-        f"take {least}: add a larger partition, or ask for less in the study"
+        f"{site.path}: {ask.name} {what} {nearest}, where it would take "
+        f"{'; '.join(too_much(site, nearest, ask))}: add a larger partition, or ask for less in "
+        "the study"
     )
 
 
