@@ -21,6 +21,7 @@ from layersight.models import registry
 from layersight.models.connectors import Connector
 from layersight.models.deltas import save_connector, save_delta
 from layersight.models.language import load_language_model
+from layersight.reporting.figure_names import asks_for
 from layersight.study import Study
 from layersight.study_file import load_study
 from layersight.tuning import methods
@@ -159,7 +160,17 @@ def test_every_rule_of_every_study_has_a_prediction(name):
         **{rule: [{"subject": f"{variant}/seed-0"}] for rule in ("change", "weight_change")},
         "cross_modal": [{"subject": "aligned"}],
     }
-    absent = {"attention", "attention_tables"} if study.attention is None else set()
+    asked = {
+        "attention": ("attention", "attention_tables"),
+        "token_clouds": ("token_clouds", "token_cloud_tables"),
+        "linear_probes": ("linear_probes",),
+        "geometry.density": ("density", "pool_neighbours"),
+        "geometry.alignment": ("alignment",),
+        "geometry.spectrum": ("spectrum",),
+    }
+    absent = {
+        rule for key, rules in asked.items() if not asks_for(study, key) for rule in rules
+    }
     for rule in cost.RULES.keys() - absent:
         for wildcards in given.get(rule, [{}]):
             found = cost.predict(study, rule, **wildcards)
@@ -246,6 +257,32 @@ def test_text_only_inputs_have_no_image_stream_and_the_base_model_reads_text_onl
     assert cost.activations(halved).disk_mb == pytest.approx(
         cost.activations(mini).disk_mb / 2, rel=0.01
     )
+
+
+def test_streams_and_sites_cost_what_they_store_and_one_a_second_pass_over_pictures(mini):
+    def of(probe, **changes):
+        changed = study_with(
+            mini, **{f"activations__{key}": value for key, value in changes.items()}
+        )
+        return cost.activations(changed, "aligned", [probe])
+
+    last = {"streams": ["last"]}
+    plain = of("visual_questions", **last)
+    # Layer 0 has the residual stream alone: 31 layers and three times 30.
+    sites = of("visual_questions", **last, sites=["residual", "attention", "mlp", "heads"])
+    assert sites.disk_mb == pytest.approx(plain.disk_mb * (31 + 3 * 30) / 31, rel=0.02)
+    # Four more streams; one more for names, which have one order only.
+    one = {"streams": ["last", "one"]}
+    assert of("visual_questions", **one).disk_mb == pytest.approx(5 * plain.disk_mb, rel=0.02)
+    names = of("pair_texts", **last)
+    assert of("pair_texts", **one).disk_mb == pytest.approx(2 * names.disk_mb, rel=0.02)
+    start = 10
+    assert of("visual_questions", **one).seconds > 2 * plain.seconds - 2 * start
+    assert of("pair_texts", **one).seconds == names.seconds
+    every = of("visual_questions", streams=["last", "all"])
+    tokens = sizes.sequence(mini, 25)
+    assert every.disk_mb == pytest.approx((1 + tokens) * plain.disk_mb, rel=0.02)
+    assert every.work_mb > every.disk_mb and every.memory_mb > plain.memory_mb
 
 
 def test_full_tuning_of_7b_takes_weights_gradients_and_moments_and_stores_the_weights(llama):

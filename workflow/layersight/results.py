@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from layersight.geometry.graph import NeighbourGraph
+
 
 _TABLES = artefacts.all_tables()
 
@@ -65,6 +67,17 @@ class Results:
 
         path = artefacts.ACTIVATIONS_PROBE.format(subject=subject, probe=probe)
         return ActivationStore(self.folder / path).read(layer, stream)
+
+    def neighbours(self, subject: str, probe: str, layer: int, stream: str) -> NeighbourGraph:
+        """Return the nearest neighbours of one layer and stream, with distances.
+
+        Raises:
+            DataError: they have not been found yet.
+        """
+        from layersight.geometry.graph_store import GraphStore
+
+        path = artefacts.NEIGHBOURS.format(subject=subject, probe=probe)
+        return GraphStore(self.folder / path).read(layer, stream)
 
     def manifest(self, artefact: str) -> dict[str, Any]:
         """Return the manifest of an artefact's folder, for example `models/full/seed-0`."""

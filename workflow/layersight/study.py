@@ -25,6 +25,8 @@ Benchmark = Literal["kind_image", "kind_text", "presence", "naming"]
 Probe = Literal["visual_questions", "text_questions", "pair_images", "pair_texts"]
 BENCHMARKS: tuple[Benchmark, ...] = get_args(Benchmark)
 PROBES: tuple[Probe, ...] = get_args(Probe)
+ONE_STREAMS = ("one_image", "one_text", "one_image_reversed", "one_text_reversed")
+"""What the stream `one` stands for: with the image before the question, and after it."""
 
 
 def _distinct(value: list[str], what: str) -> list[str]:
@@ -324,18 +326,50 @@ class Probes(Strict):
 class Activations(Strict):
     """What is read off while a subject reads the probe sets."""
 
-    streams: list[Literal["last", "image_mean", "text_mean"]] = ["last", "image_mean", "text_mean"]
+    streams: list[Literal["last", "image_mean", "text_mean", "one", "all"]] = [
+        "last",
+        "image_mean",
+        "text_mean",
+    ]
     """`last`: last prompt token. `image_mean`, `text_mean`: mean over the image's or the user's
-    own text tokens (template tokens belong to neither)."""
+    own text tokens (template tokens belong to neither). `one`: a random image token and a random
+    text token, the same for every subject, with the image before the question and after it.
+    `all`: every token. These two stand beside at least one of the others."""
+    sites: list[Literal["residual", "attention", "mlp", "heads"]] = ["residual"]
+    """Where streams are read: the residual stream, the outputs of attention and of the MLP of every
+    block, and what every head hands to attention's output projection."""
     dtype: Literal["float16", "float32"] = "float32"
     """Type on disk."""
-    rows_per_part: PositiveInt = 4096
+    rows_per_part: PositiveInt = 8192
     """Rows of one Parquet part."""
 
     @field_validator("streams")
     @classmethod
     def _each_once(cls, value: list[str]) -> list[str]:
-        return _distinct(value, "streams")
+        _distinct(value, "streams")
+        if not set(value) - {"one", "all"}:
+            raise ValueError(
+                f"streams is {' and '.join(value)} alone: name last, image_mean or text_mean as "
+                "well, which the geometry reads"
+            )
+        return value
+
+    @field_validator("sites")
+    @classmethod
+    def _with_residual(cls, value: list[str]) -> list[str]:
+        _distinct(value, "sites")
+        if "residual" not in value:
+            raise ValueError("residual is missing: the geometry reads the residual stream")
+        return value
+
+    @property
+    def stored(self) -> list[str]:
+        """Streams with one vector an input, by the names that they are stored under."""
+        return [
+            name
+            for stream in self.streams
+            for name in {"one": ONE_STREAMS, "all": ()}.get(stream, (stream,))
+        ]
 
 
 class Sweep(Strict):

@@ -46,7 +46,7 @@ ENVIRONMENT = str(Path(workflow.basedir) / "envs/layersight.yaml")
 SCRIPTS = Path(workflow.basedir) / "workflow/scripts"
 CODE = CodeIndex()
 TEXT_PROBES = [s for s in STUDY.probes.sets if s in ("text_questions", "pair_texts")]
-POOLED = [pool.name for pool in pools_of(STUDY.probes.sets, STUDY.activations.streams)]
+POOLED = [pool.name for pool in pools_of(STUDY.probes.sets, STUDY.activations.stored)]
 TEXT_BENCHMARKS = [task for task in STUDY.benchmarks.tasks if task == "kind_text"]
 
 

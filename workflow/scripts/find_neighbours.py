@@ -12,7 +12,7 @@ with job(snakemake) as study:
             subject=subject,
             probe=probe,
             activations=folder(snakemake.input.activations) / probe,
-            streams=study.activations.streams,
+            streams=study.activations.stored,
             out=out,
             k=study.geometry.neighbours,
             metric=study.geometry.metric,

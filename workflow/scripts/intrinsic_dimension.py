@@ -13,7 +13,7 @@ with job(snakemake) as study:
     measure_dimension(
         subject=subject,
         graphs=folders(snakemake.input.graphs),
-        streams=study.activations.streams,
+        streams=study.activations.stored,
         settings=DimensionSettings(
             two_nn_fraction=geometry.two_nn_fraction,
             gride_range_max=geometry.gride_range_max,

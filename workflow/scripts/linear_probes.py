@@ -13,7 +13,7 @@ with job(snakemake) as study:
     measure_linear_probes(
         subject=snakemake.wildcards.subject,
         activations=folder(activations),
-        pairs=pairs_of(names(activations), study.activations.streams),
+        pairs=pairs_of(names(activations), study.activations.stored),
         probe=Path(snakemake.input.probe),
         out=Path(snakemake.output[0]),
         label=asked.label,

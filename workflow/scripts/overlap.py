@@ -16,7 +16,7 @@ with job(snakemake) as study:
         graphs=folders(snakemake.input.graphs),
         reference_graphs=folders(snakemake.input.get("reference", [])),
         probes=paths(snakemake.input.probes),
-        streams=study.activations.streams,
+        streams=study.activations.stored,
         settings=OverlapSettings(
             ks=tuple(study.geometry.ks),
             class_fractions=tuple(study.geometry.class_fractions),

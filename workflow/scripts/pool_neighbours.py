@@ -10,7 +10,7 @@ with job(snakemake) as study:
 
     activations = snakemake.input.activations
     outs = {Path(out).name: Path(out) for out in snakemake.output}
-    for pool in pools_of(names(activations), study.activations.streams):
+    for pool in pools_of(names(activations), study.activations.stored):
         find_pair_neighbours(
             subject=snakemake.wildcards.subject,
             pair=pool.name,

@@ -5,12 +5,12 @@ from pathlib import Path
 from running import job
 
 with job(snakemake):
-    from layersight.tuning.matrix_change import measure_matrix_change
+    from layersight.tuning.matrix_change import measure_weights
 
-    measure_matrix_change(
+    measure_weights(
         subject=snakemake.wildcards.subject,
         language_model=Path(snakemake.input.language_model),
         tuned=Path(snakemake.input.tuned),
-        out=Path(snakemake.output.matrices),
-        blocks_out=Path(snakemake.output.blocks),
+        out=Path(snakemake.output.blocks),
+        matrices_out=Path(snakemake.output.matrices),
     )

@@ -16,9 +16,14 @@ from layersight.models.blocks import decoder_blocks, final_norm
 STREAMS = ["last", "image_mean", "text_mean"]
 
 
+def residual(model, batch, streams=STREAMS):
+    found, pool = capture(model, batch, streams)
+    return found["residual"].pooled, pool
+
+
 def test_layers_are_the_residual_stream_before_the_final_norm(tiny_folder, batch):
     model = tiny_model(tiny_folder, 0)
-    read, _ = capture(model, batch, STREAMS)
+    read = residual(model, batch)[0]
     hidden = model.language_model(
         inputs_embeds=model.embed(batch),
         attention_mask=batch.attention_mask,
@@ -34,7 +39,7 @@ def test_layers_are_the_residual_stream_before_the_final_norm(tiny_folder, batch
 
 def test_means_are_over_the_tokens_of_the_role_alone(tiny_folder, batch):
     model = tiny_model(tiny_folder, 0)
-    read, pool = capture(model, batch, STREAMS)
+    read, pool = residual(model, batch)
     embedded = model.embed(batch)
     for row in range(3):
         image = embedded[row, batch.roles[row] == Role.IMAGE].mean(0)

@@ -171,10 +171,10 @@ def test_sigterm_stops_a_dump_between_batches_and_it_goes_on(
     capture = batches.function
     batches.calls = 0
 
-    def asked_to_end(*args):
+    def asked_to_end(*args, **kwargs):
         if batches.calls == 4:
             signal.raise_signal(signal.SIGTERM)
-        return capture(*args)
+        return capture(*args, **kwargs)
 
     batches.function = asked_to_end
     before = signal.getsignal(signal.SIGTERM)

@@ -3,6 +3,7 @@ import pytest
 from scipy.special import comb
 from scipy.stats import entropy
 from scipy.stats.contingency import crosstab
+from sklearn.metrics import adjusted_rand_score, homogeneity_completeness_v_measure
 from tests.unit.geometry.five_clouds import CLOUDS, clustered, distinct, swiss_roll
 
 from layersight.geometry.clusters import (
@@ -49,6 +50,10 @@ def test_agreement_is_its_definition(cloud):
     found = agreement(clusters, labels)
     for name, expected in by_definition(clusters, labels).items():
         assert found[name] == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    assert found["ari"] == pytest.approx(adjusted_rand_score(labels, clusters), rel=1e-12)
+    homogeneity, completeness, _ = homogeneity_completeness_v_measure(labels, clusters)
+    assert found["homogeneity"] == pytest.approx(homogeneity, rel=1e-9)
+    assert found["completeness"] == pytest.approx(completeness, rel=1e-9)
 
 
 def test_agreement_of_known_partitions():

@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from sklearn.datasets import make_blobs
-from tests.unit.geometry.five_clouds import CLOUDS, clustered, distinct, gaussian, swiss_roll
+from tests.unit.geometry.five_clouds import ALL, clustered, distinct, gaussian, swiss_roll
 
 from layersight.geometry.density import (
     density_peaks,
@@ -15,6 +18,16 @@ from layersight.geometry.subsampling import random_subsets, restricted_neighbour
 dadapy = pytest.importorskip("dadapy")
 
 COLUMNS = 60
+MINI = Path(__file__).parents[2] / "data" / "mini_activations_density.parquet"
+
+
+def mini_activations():
+    """Means over image and over text tokens of 80 concepts, layer 18 of the fully tuned `mini`."""
+    vectors = pq.read_table(MINI).column("vector").combine_chunks()
+    return vectors.flatten().to_numpy(zero_copy_only=False).reshape(160, 576).astype(np.float32)
+
+
+CLOUDS = pytest.mark.parametrize("cloud", [*ALL, mini_activations])
 
 
 def table_of(x, k=COLUMNS):

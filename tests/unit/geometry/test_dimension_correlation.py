@@ -4,7 +4,11 @@ from sklearn.preprocessing import StandardScaler
 from tests.unit.geometry.five_clouds import CLOUDS, N, distinct, gaussian, perturbed
 
 from layersight.geometry.alignment import linear_cka
-from layersight.geometry.dimension_correlation import _permuted_dimensions, dimension_correlation
+from layersight.geometry.dimension_correlation import (
+    _permuted_dimensions,
+    _squared_distances,
+    dimension_correlation,
+)
 
 dadapy = pytest.importorskip("dadapy")
 
@@ -40,7 +44,8 @@ def test_dimensions_agree_with_dadapy_on_standardised_features(cloud):
 def test_permuted_dimensions_agree_with_dadapy_on_permuted_items(cloud):
     x = distinct(cloud())
     left, right = (StandardScaler().fit_transform(side) for side in (x, perturbed(x)))
-    found = _permuted_dimensions(left, right, 3, 0.9, np.random.default_rng(1))
+    squared = _squared_distances(left), _squared_distances(right)
+    found = _permuted_dimensions(*squared, 3, 0.9, np.random.default_rng(1))
     rng = np.random.default_rng(1)
     for value in found:
         joint = np.hstack([left, right[rng.permutation(len(x))]])

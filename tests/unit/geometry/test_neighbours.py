@@ -17,6 +17,7 @@ from layersight.geometry.neighbours import (
     nearest_neighbours,
     zero_rows,
 )
+from layersight.geometry.tensor_work import group_size, smallest
 
 
 def brute_force(vectors, k, metric="euclidean"):
@@ -125,6 +126,36 @@ def test_little_memory_changes_nothing(metric):
     np.testing.assert_array_equal(whole.distances, blocked.distances)
 
 
+@pytest.mark.parametrize(("columns", "count"), [(4, 4), (40, 39), (300, 7), (301, 3), (4000, 150)])
+@pytest.mark.parametrize("values", ["random", "tied", "sorted"])
+def test_the_smallest_of_a_row_are_those_of_a_sort(columns, count, values):
+    rng = np.random.default_rng(columns)
+    x = rng.integers(0, 9, (5, columns)) if values == "tied" else rng.standard_normal((5, columns))
+    x = np.sort(x, axis=1) if values == "sorted" else x
+    columns = -(-columns // group_size(columns, count)) * group_size(columns, count)
+    padded = torch.full((5, columns), torch.inf, dtype=torch.float64)
+    padded[:, : x.shape[1]] = torch.from_numpy(x)
+    least, where = smallest(padded, count)
+    np.testing.assert_array_equal(least.sort(dim=1).values, np.sort(x, axis=1)[:, :count])
+    np.testing.assert_array_equal(padded.gather(1, where), least)
+    assert all(len(set(row.tolist())) == count for row in where)
+
+
+def test_all_numbers_of_threads_give_the_same_numbers_and_leave_torch_as_it_was():
+    x = tight_crowds(np.random.default_rng(7)).astype(np.float32)
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(nearest_neighbours(x, 10))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(found[0].indices, found[1].indices)
+    np.testing.assert_array_equal(found[0].distances, found[1].distances)
+
+
 def test_every_rung_of_the_search_is_reached_by_the_hard_cases():
     """Without this the fallbacks could be wrong and the tests above still pass."""
     rng = np.random.default_rng(0)
@@ -166,12 +197,12 @@ print(grown / 2**20)
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("case", HARD_CASES[:-1], ids=lambda case: case.__name__)
-def test_a_gpu_gives_the_same_bits(case, metric):
+def test_a_gpu_gives_the_same_neighbours(case, metric):
     x = case(np.random.default_rng(0)).astype(np.float32)
     cpu = nearest_neighbours(x, 10, metric=metric)
     gpu = nearest_neighbours(x, 10, metric=metric, device="cuda")
     np.testing.assert_array_equal(cpu.indices, gpu.indices)
-    np.testing.assert_array_equal(cpu.distances, gpu.distances)
+    np.testing.assert_allclose(cpu.distances, gpu.distances, rtol=1e-14)
 
 
 def test_neighbours_are_those_of_scikit_learn():

@@ -11,6 +11,7 @@ from tests.unit.geometry.five_clouds import (
 
 from layersight.geometry.clusters import agreement
 from layersight.geometry.density import density_peaks
+from layersight.geometry.graph import neighbour_graph
 from layersight.geometry.measure import VectorsError
 from layersight.geometry.neighbours import nearest_neighbours
 from layersight.geometry.subsampling import rows_without_copies
@@ -28,12 +29,12 @@ KIND = {item: ("cat", "dog", "bird")[i % 3] for i, item in enumerate(IDS)}
 
 
 def stored(clouds, columns=60, metric="euclidean"):
-    """Neighbours of one cloud for each layer, as a table of them gives them."""
-    tables = [nearest_neighbours(x, min(columns, len(x) - 1), metric=metric) for x in clouds]
+    """One graph for each layer, as `GraphStore.read` gives it."""
+    graphs = [neighbour_graph(IDS[: len(x)], x, columns, metric=metric) for x in clouds]
 
     def read(layer, stream):
         assert stream == "last"
-        return IDS[: len(clouds[layer])], tables[layer].indices, tables[layer].distances
+        return graphs[layer]
 
     return read
 
@@ -41,7 +42,7 @@ def stored(clouds, columns=60, metric="euclidean"):
 def tables_of(clouds, metric="euclidean", columns=60, **settings):
     return density_tables(
         stored(clouds, columns, metric), subject="base", probe="concepts", streams=["last"],
-        layers=range(len(clouds)), labels={"kind": KIND}, seed=1, metric=metric,
+        layers=range(len(clouds)), labels={"kind": KIND}, seed=1,
         **{"k": 8, "z": 0.5, "resamples": 5, **settings},
     )  # fmt: skip
 
@@ -101,6 +102,17 @@ def test_cosine_distances_enter_as_chords():
     peaks = density_peaks(table.indices, table.distances, k=8, z=0.5)
     assert found["value"]["dimension"] == pytest.approx(peaks.dimension, rel=1e-6)
     assert found["value"]["peaks"] == len(peaks.peaks)
+
+
+def test_parallel_vectors_count_once_under_the_cosine_metric():
+    x = gaussian()
+    x[50:70] = 2 * x[:20]
+    measured = tables_of([x], metric="cosine").measures
+    assert set(measured["n"]) == {N - 20}
+    alone = tables_of([distinct(np.delete(x, range(50, 70), axis=0))], metric="cosine").measures
+    values = measured.set_index("metric")["value"], alone.set_index("metric")["value"]
+    assert values[0]["dimension"] == pytest.approx(values[1]["dimension"], rel=1e-9)
+    assert values[0]["peaks"] == values[1]["peaks"]
 
 
 def test_layers_where_density_is_undefined_have_rows_and_no_peaks():

@@ -8,6 +8,7 @@ from tests.unit.geometry.five_clouds import (
     with_duplicates,
 )
 
+from layersight.geometry.graph import neighbour_graph
 from layersight.geometry.measure import VectorsError
 from layersight.geometry.modality import modality_gap
 from layersight.geometry.spectrum import effective_rank
@@ -40,9 +41,15 @@ def spectra_of(clouds):
     )  # fmt: skip
 
 
-def pairs_of(xs, ys, order=None, **settings):
+def graphs_of(clouds, metric, order=None):
+    read = stored(clouds, order)
+    return lambda layer, stream: neighbour_graph(*read(layer, stream), 128, metric=metric)
+
+
+def pairs_of(xs, ys, order=None, metric="euclidean", **settings):
     return pair_table(
-        stored(xs), stored(ys, order), stream_x="last", stream_y="last", layers=range(len(xs)),
+        stored(xs), stored(ys, order), graphs_of(xs, metric), graphs_of(ys, metric, order),
+        stream_x="last", stream_y="last", layers=range(len(xs)),
         seed=1, key={"subject": "base"}, resamples=5, permutations=3, **settings,
     )  # fmt: skip
 
@@ -106,9 +113,15 @@ def test_copies_are_left_out_of_neighbour_metrics_only():
 def test_layers_without_variation_are_undefined_and_no_failure():
     found = pairs_of([np.ones((N, 4))], [gaussian()[:, :4]])
     values = found.set_index("metric")["value"]
-    assert np.isnan(values["svcca"])
-    assert "dimension_correlation" not in values
-    assert len(pairs_of([gaussian()[:5]], [gaussian()[:5]])) == 0
+    defined = pairs_of([gaussian()], [gaussian() + 1])
+    assert (
+        found["metric"].tolist()
+        == pairs_of([gaussian()[:, :4]], [gaussian()[:, :4]])["metric"].tolist()
+    )
+    assert values[["svcca", "dimension_correlation", "imbalance_x_to_y"]].isna().all()
+    few = pairs_of([gaussian()[:5]], [gaussian()[:5]])
+    assert few["value"].isna().all() and set(few["n"]) == {5}
+    assert few[["metric", "k"]].equals(defined[["metric", "k"]])
 
 
 def test_sides_with_different_items_are_refused():

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 import pytest
 from tests.conftest import ROOT
+from tests.unit.reporting import geometry_frames
+from tests.unit.reporting.geometry_frames import PROBES
 
 from layersight.study import BENCHMARKS, Study
 from layersight.study_file import load_study
@@ -15,53 +17,11 @@ Tables = dict[str, pd.DataFrame]
 MakeTables = Callable[..., Tables]
 
 LAYERS = 4
-PROBES = {
-    "visual_questions": ("last", "image_mean", "text_mean"),
-    "text_questions": ("last", "text_mean"),
-    "pair_images": ("last", "image_mean"),
-    "pair_texts": ("last", "text_mean"),
-}
 NAN = float("nan")
 
 
 def subjects_of(variants: Sequence[str], seeds: int) -> list[str]:
     return [f"{variant}/seed-{seed}" for variant in variants for seed in range(seeds)]
-
-
-def intrinsic_dimension(subjects: Sequence[str]) -> pd.DataFrame:
-    rows = []
-    for index, subject in enumerate(subjects):
-        for probe, streams in PROBES.items():
-            if subject == "base" and "text" not in probe:
-                continue
-            for stream in streams:
-                for layer in range(LAYERS + 1):
-                    for estimator, n1, n2 in (
-                        ("two_nn", 1, 2),
-                        ("gride", 1, 2),
-                        ("gride", 2, 4),
-                        ("gride", 8, 16),
-                    ):
-                        undefined = layer == 0 and stream == "last"
-                        value = NAN if undefined else 5.0 + layer + index - 0.01 * n2
-                        rows.append(
-                            {
-                                "subject": subject,
-                                "probe": probe,
-                                "stream": stream,
-                                "layer": layer,
-                                "estimator": estimator,
-                                "n1": n1,
-                                "n2": n2,
-                                "scale": 1.0,
-                                "n": 1 if undefined else 50,
-                                "duplicates": 49 if undefined else 0,
-                                "dimension": value,
-                                "low": value - 0.4,
-                                "high": value + 0.4,
-                            }
-                        )
-    return pd.DataFrame(rows)
 
 
 def change(tuned: Sequence[str]) -> pd.DataFrame:
@@ -302,7 +262,33 @@ def training(subjects: Sequence[str]) -> pd.DataFrame:
     )
 
 
+def geometry(tuned: Sequence[str]) -> Tables:
+    pictured = ["aligned", *tuned]
+    subjects = ["base", *pictured]
+    dense = geometry_frames.density(subjects, LAYERS)
+    means, losses = geometry_frames.token_clouds(pictured, LAYERS)
+    matrices = geometry_frames.matrix_change(tuned, LAYERS)
+    return {
+        "intrinsic_dimension": geometry_frames.intrinsic_dimension(subjects, LAYERS),
+        "overlap": geometry_frames.overlap(subjects, LAYERS),
+        "label_overlap": geometry_frames.label_overlap(subjects, LAYERS),
+        "density": dense,
+        "density_merges": geometry_frames.density_merges(dense),
+        "density_peaks": geometry_frames.density_peaks(dense),
+        "alignment": geometry_frames.alignment(subjects, LAYERS),
+        "spectrum": geometry_frames.spectrum(subjects, LAYERS),
+        "massive": geometry_frames.massive(subjects, LAYERS),
+        "linear_probes": geometry_frames.linear_probes(pictured, LAYERS),
+        "token_clouds": means,
+        "token_cloud_loss": losses,
+        "matrix_change": matrices,
+        "concentration": geometry_frames.concentrated(change(tuned), matrices),
+    }
+
+
 def of_subjects(frame: pd.DataFrame, failed: Sequence[str]) -> pd.DataFrame:
+    if "subject" not in frame and "seed" not in frame:  # over seeds already, of those that are left
+        return frame
     subjects = (
         frame["subject"]
         if "subject" in frame
@@ -313,7 +299,10 @@ def of_subjects(frame: pd.DataFrame, failed: Sequence[str]) -> pd.DataFrame:
 
 def of_choice(frame: pd.DataFrame, probes: Sequence[str], tasks: Sequence[str]) -> pd.DataFrame:
     if "probe" in frame:
-        frame = frame[frame["probe"].isin(probes)]
+        pooled = {"concepts"} | ({"questions"} if len(probes) == len(PROBES) else set())
+        frame = frame[frame["probe"].isin([*probes, *pooled, ""])]
+    if "reference_probe" in frame:
+        frame = frame[frame["reference_probe"].isin(probes)]
     if "benchmark" in frame:
         frame = frame[frame["benchmark"].isin(tasks)]
     if "pair" in frame and not {"visual_questions", "text_questions"} <= set(probes):
@@ -348,7 +337,7 @@ def make_tables() -> MakeTables:
             "scores": scored,
             "differences": differences(scored),
             "recovery": recovery(variants, seeds),
-            "intrinsic_dimension": intrinsic_dimension(["base", "aligned", *tuned]),
+            **geometry([subject for subject in tuned if subject not in failed]),
             "cross_modal": cross_modal(["aligned", *tuned]),
             "change": change(tuned),
             "weight_change": weight_change(tuned),

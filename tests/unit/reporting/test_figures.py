@@ -54,13 +54,22 @@ def test_draws_three_seeds(entry: FigureEntry, make_tables: MakeTables) -> None:
 @every_figure
 def test_draws_where_nothing_is_defined(entry: FigureEntry, make_tables: MakeTables) -> None:
     tables = make_tables()
-    if not {"intrinsic_dimension", "change", "cross_modal", "recovery", "attention",
-            "attention_summary"} & set(entry.tables):  # fmt: skip
+    if set(entry.tables) <= {"scores", "differences", "training", "matrix_change"}:
         pytest.skip("these numbers are always defined")
-    for name in ("intrinsic_dimension", "change", "cross_modal", "attention", "attention_summary"):
-        columns = [c for c in ("value", "dimension", "low", "high") if c in tables[name]]
-        tables[name][columns] = float("nan")
+    numbers = ["value", "low", "high", "smallest", "largest", "random_pairs", "chance"]
+    for name, frame in tables.items():
+        if name in ("scores", "differences", "training", "massive"):
+            continue
+        undefined = [*numbers, *(["dimension"] if "estimator" in frame else [])]
+        for column in undefined:
+            if column in frame:
+                tables[name][column] = float("nan")
+        if "plateau" in frame:
+            tables[name]["plateau"] = False
     tables["recovery"][["recovery", "recovery_low", "recovery_high"]] = float("nan")
+    # Where no peak is defined, no peak is described.
+    for name in ("density_merges", "density_peaks"):
+        tables[name] = tables[name].head(0)
     assert drawn(entry, tables, Lineup(("full", "lora"))).axes
 
 

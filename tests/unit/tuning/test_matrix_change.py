@@ -1,6 +1,7 @@
 """Change per matrix, against NumPy's and SciPy's decompositions."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import linalg, stats
@@ -15,9 +16,11 @@ from layersight.tuning.matrix_change import (
     effective_rank,
     matrix_change,
     measure_matrix_change,
+    measure_weights,
     singular_values,
 )
-from layersight.tuning.weight_change import weight_change
+from layersight.tuning.weight_change import SCHEMA as WEIGHT_CHANGE
+from layersight.tuning.weight_change import measure_weight_change, weight_change
 
 __all__ = ["batches"]  # the fixture
 
@@ -139,3 +142,25 @@ def test_files_give_the_same_as_models(tiny_folder, batches, tmp_path):
     assert len(rows) == len(expected)
     for row in rows:
         assert row == pytest.approx(expected[row["block"], row["matrix"]], nan_ok=True)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_one_reading_gives_the_table_of_blocks_and_that_of_matrices(
+    tiny_folder, batches, tmp_path, method
+):
+    model = prepared(tiny_folder, method, (1, 3), {"r": 2} if method == "lora" else {})
+    run(model, batches)
+    save_delta(model.language_model, tmp_path)
+    common = {"subject": "x/seed-0", "language_model": tiny_folder, "tuned": tmp_path}
+    measure_weights(**common, out=tmp_path / "blocks", matrices_out=tmp_path / "matrices")
+    measure_weight_change(**common, out=tmp_path / "blocks alone")
+    measure_matrix_change(**common, out=tmp_path / "matrices alone")
+    blocks = read_table(tmp_path / "blocks", WEIGHT_CHANGE).to_pandas()
+    alone = read_table(tmp_path / "blocks alone", WEIGHT_CHANGE).to_pandas()
+    assert (blocks["relative_change"] > 0).tolist() == [False, True, True, False]
+    pd.testing.assert_frame_equal(blocks, alone, rtol=1e-12)
+    assert (
+        read_table(tmp_path / "matrices")
+        .to_pandas()
+        .equals(read_table(tmp_path / "matrices alone").to_pandas())
+    )

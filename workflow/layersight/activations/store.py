@@ -1,195 +1,47 @@
 """Activations on disk: one folder a layer, Parquet parts that any reader understands.
 
 `<subject>/<probe>/layer=NN/part-NNNN.parquet` with the columns `item_id`, `stream`, `token`
-(index of the token, null when pooled) and `vector` (fixed-size list of float16 or float32).
+(index of the token, null when pooled) and `vector` (fixed-size list of float16 or float32); see
+`layersight.activations.schemas` for the files beside it.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from layersight.activations.pages import read_values
+from layersight.activations.schemas import POOLED_FILES, TOKEN_FILES
+from layersight.activations.writer import ActivationWriter, layer_folder
 from layersight.errors import DataError
-from layersight.storage.atomic import atomic_file
+
+__all__ = ["ActivationStore", "ActivationWriter", "TokenVectors", "layer_folder"]
 
 
-def schema(width: int, dtype: str) -> pa.Schema:
-    """Return the schema of a part whose vectors have `width` numbers of type `dtype`."""
-    number = {"float16": pa.float16(), "float32": pa.float32()}[dtype]
-    return pa.schema(
-        [
-            ("item_id", pa.string()),
-            ("stream", pa.string()),
-            ("token", pa.int32()),
-            ("vector", pa.list_(number, width)),
-        ]
-    )
+@dataclass(frozen=True)
+class TokenVectors:
+    """Every token of some items, item by item, in the order of the conversation.
 
-
-class ActivationWriter:
-    """Writes the layers of one subject on one probe set, part by part.
-
-    At most `rows_per_part` rows a layer (and one call's more) are held in memory, however many
-    inputs there are. Beside the layers stands a mark `part-NNNN.json` for every part that all
-    layers have; a writer on the same folder goes on after the last of them.
-
-    Args:
-        folder: for the parts; parts that are finished there are kept.
-        layers: number of layers, L + 1.
-        width: numbers in a vector.
-        dtype: `float16` or `float32`.
-        rows_per_part: rows of one part.
+    Attributes:
+        item_ids: `(n,)` str.
+        positions: `(n,)` int32, the token's index in its conversation.
+        roles: `(n,)` str: `image`, `text` or `template`.
+        vectors: `(n, width)` float32.
     """
 
-    def __init__(
-        self, folder: Path, *, layers: int, width: int, dtype: str, rows_per_part: int
-    ) -> None:
-        self._folder = folder
-        self._layers = layers
-        self._schema = schema(width, dtype)
-        self._dtype = np.dtype(dtype)
-        self._rows_per_part = rows_per_part
-        self._parts = 0
-        self._calls = 0
-        self._rows = 0
-        self._ids: list[str] = []
-        self._streams: list[str] = []
-        self._tokens: list[int | None] = []
-        self._vectors: list[np.ndarray] = []
-        for layer in range(layers):
-            layer_folder(folder, layer).mkdir(parents=True, exist_ok=True)
-        while (mark := self._finished(self._parts)) is not None:
-            self._parts += 1
-            self._calls = mark["calls"]
-            self._rows += mark["rows"]
-        self._first_call = self._calls
-
-    @property
-    def first_call(self) -> int:
-        """Calls of `add` whose rows were in finished parts already: the caller leaves them out."""
-        return self._first_call
-
-    @property
-    def rows(self) -> int:
-        """Rows of a layer in finished parts."""
-        return self._rows
-
-    def add(
-        self,
-        item_ids: Sequence[str],
-        stream: str,
-        tokens: Sequence[int | None],
-        vectors: np.ndarray,
-    ) -> None:
-        """Add the rows of one stream, which may be none: parts count the calls.
-
-        Args:
-            item_ids: of the rows.
-            stream: what was read off.
-            tokens: token index of every row, None when pooled.
-            vectors: `(layers, rows, width)` floats.
-
-        Raises:
-            DataError: a vector is not finite, or too large for the type on disk.
-        """
-        with np.errstate(over="ignore"):
-            stored = vectors.astype(self._dtype)
-        if not np.isfinite(stored).all():
-            layer, row = np.argwhere(~np.isfinite(stored).all(axis=2))[0]
-            raise DataError(
-                f"{self._folder}: item {item_ids[row]}, stream {stream}, layer {layer}: not finite "
-                f"as {self._dtype}; store float32, or look for a diverged model"
-            )
-        self._ids += item_ids
-        self._streams += [stream] * len(item_ids)
-        self._tokens += tokens
-        self._vectors.append(stored)
-        self._calls += 1
-        if len(self._ids) >= self._rows_per_part:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what is held in memory as one more part of every layer."""
-        if not self._ids:
-            return
-        stacked = np.concatenate(self._vectors, axis=1)
-        for layer in range(self._layers):
-            flat = pa.array(np.ascontiguousarray(stacked[layer]).reshape(-1))
-            vectors = pa.FixedSizeListArray.from_arrays(flat, stacked.shape[2])
-            table = pa.Table.from_arrays(
-                [
-                    pa.array(self._ids, pa.string()),
-                    pa.array(self._streams, pa.string()),
-                    pa.array(self._tokens, pa.int32()),
-                    vectors,
-                ],
-                schema=self._schema,
-            )
-            with atomic_file(self._path(layer, self._parts)) as beside:
-                # Floats of activations hardly compress; plain pages are the quickest to read back.
-                pq.write_table(
-                    table,
-                    beside,
-                    compression={
-                        "item_id": "zstd",
-                        "stream": "zstd",
-                        "token": "zstd",
-                        "vector": "none",
-                    },
-                    use_dictionary=["item_id", "stream"],
-                    write_statistics=["item_id", "stream"],
-                )
-        # Last of all: the part counts from here on.
-        with atomic_file(self._mark(self._parts)) as beside:
-            beside.write_text(
-                json.dumps({"calls": self._calls, "rows": len(self._ids)}), encoding="utf-8"
-            )
-        self._parts += 1
-        self._rows += len(self._ids)
-        self._ids, self._streams, self._tokens, self._vectors = [], [], [], []
-
-    def place(self, folder: Path) -> None:
-        """Give the finished parts a second name in another folder, without copying them.
-
-        They keep their names here, so that a job that is killed right afterwards has them still.
-        On a file system without hard links they are moved.
-        """
-        for layer in range(self._layers):
-            layer_folder(folder, layer).mkdir(parents=True, exist_ok=True)
-            for part in range(self._parts):
-                source = self._path(layer, part)
-                target = layer_folder(folder, layer) / source.name
-                try:
-                    os.link(source, target)
-                except OSError:
-                    shutil.move(source, target)
-
-    def _finished(self, part: int) -> dict[str, int] | None:
-        """Return what the mark of a part says, if all layers have the part whole."""
-        try:
-            mark = json.loads(self._mark(part).read_text(encoding="utf-8"))
-            found = {"calls": int(mark["calls"]), "rows": int(mark["rows"])}
-            for layer in range(self._layers):
-                with pq.ParquetFile(self._path(layer, part)) as file:
-                    if file.metadata.num_rows != found["rows"]:
-                        return None
-        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
-            return None
-        return found
-
-    def _path(self, layer: int, part: int) -> Path:
-        return layer_folder(self._folder, layer) / f"part-{part:04d}.parquet"
-
-    def _mark(self, part: int) -> Path:
-        return Path(self._folder) / f"part-{part:04d}.json"
+    item_ids: npt.NDArray[np.str_]
+    positions: npt.NDArray[np.int32]
+    roles: npt.NDArray[np.str_]
+    vectors: npt.NDArray[np.float32]
 
 
 class ActivationStore:
@@ -206,44 +58,178 @@ class ActivationStore:
         return sorted(int(path.name.removeprefix("layer=")) for path in self.folder.glob("layer=*"))
 
     def streams(self) -> list[str]:
-        """Streams that are stored, sorted."""
-        found: set[str] = set()
-        for part in self._parts(self.layers[0]):
-            found.update(self._read(part, ["stream"]).column("stream").to_pylist())
-        return sorted(found)
+        """Streams of the residual stream with one vector an input, sorted."""
+        return sorted(self._names(self.layers[0], POOLED_FILES))
 
-    def read(self, layer: int, stream: str) -> tuple[np.ndarray, np.ndarray]:
+    def site_streams(self) -> list[str]:
+        """Streams read at other sites, such as `last.attention`, sorted; layer 0 has none."""
+        return sorted(self._names(self.layers[-1], POOLED_FILES) - set(self.streams()))
+
+    def read(self, layer: int, stream: str) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.float32]]:
         """Return item ids `(n,)` and vectors `(n, width)` float32 of one layer and stream.
 
         Raises:
             DataError: no such layer or stream, or an unreadable part.
         """
-        ids: list[np.ndarray] = []
-        vectors: list[np.ndarray] = []
-        for part in self._parts(layer):
-            table = self._read(part, ["item_id", "stream", "vector"])
-            table = table.filter(pc.equal(table.column("stream"), stream))
-            for chunk in table.column("vector").chunks:
-                width = chunk.type.list_size
-                vectors.append(chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, width))
-            ids.append(table.column("item_id").to_numpy(zero_copy_only=False))
-        if not ids or sum(len(part) for part in ids) == 0:
-            raise DataError(f"{self.folder}: no stream {stream!r}; stored: {self.streams()}")
-        return np.concatenate(ids).astype(str), np.concatenate(vectors).astype(np.float32)
+        columns, vectors = self._stream(layer, stream, POOLED_FILES, ["item_id"], None)
+        return columns["item_id"], vectors
 
-    def _parts(self, layer: int) -> list[Path]:
-        parts = sorted(layer_folder(self.folder, layer).glob("part-*.parquet"))
-        if not parts:
+    def read_tokens(
+        self, layer: int, *, item: str | None = None, stream: str = "all"
+    ) -> TokenVectors:
+        """Return every token of one item, or of all, at one layer.
+
+        Args:
+            layer: the layer.
+            item: its id; None for all.
+            stream: `all`, or `all.attention`, `all.mlp` or `all.heads`.
+
+        Raises:
+            DataError: no such layer, stream or item, or an unreadable part.
+        """
+        columns, vectors = self._stream(
+            layer, stream, TOKEN_FILES, ["item_id", "position", "role"], item
+        )
+        return TokenVectors(
+            columns["item_id"],
+            columns["position"],
+            columns["role"],
+            vectors,
+        )
+
+    def _names(self, layer: int, files: tuple[str, ...]) -> set[str]:
+        found: set[str] = set()
+        for part in self._parts(layer, files):
+            with _opened(part) as file:
+                found.update(file.read(columns=["stream"]).column("stream").to_pylist())
+        return found
+
+    def _stream(
+        self, layer: int, stream: str, files: tuple[str, ...], names: list[str], item: str | None
+    ) -> tuple[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32]]:
+        """Return columns of a stream's rows, and their vectors."""
+        pieces = [
+            piece
+            for part in self._parts(layer, files)
+            for piece in _pieces(part, stream, names, item)
+        ]
+        if not pieces:
+            stored = sorted(self._names(layer, files))
+            if item is not None and stream in stored:
+                raise DataError(f"{self.folder}: no item {item!r} in the stream {stream!r}")
+            raise DataError(
+                f"{self.folder}: no stream {stream!r} in layer {layer}; stored: {stored}"
+            )
+        columns = {name: _array([piece.columns[name] for piece in pieces]) for name in names}
+        count = sum(piece.count for piece in pieces)
+        vectors = np.empty((count, pieces[0].width), pieces[0].dtype)
+        at = 0
+        for piece in pieces:
+            piece.read(vectors[at : at + piece.count])
+            at += piece.count
+        return columns, vectors.astype(np.float32, copy=False)
+
+    def _parts(self, layer: int, files: tuple[str, ...]) -> list[Path]:
+        folder = layer_folder(self.folder, layer)
+        parts = [path for file in files for path in sorted(folder.glob(f"{file}-[0-9]*.parquet"))]
+        if not parts and not any(folder.glob("*.parquet")):
             raise DataError(f"{self.folder}: no layer {layer}; stored: {self.layers}")
         return parts
 
-    def _read(self, part: Path, columns: list[str]) -> pa.Table:
-        try:
-            return pq.ParquetFile(part).read(columns=columns)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(f"{part}: not a readable part ({error}); delete it and rerun") from None
+
+@dataclass(frozen=True)
+class _Piece:
+    """Rows of a row group that are asked for; `chosen` None takes all."""
+
+    part: Path
+    group: int
+    columns: dict[str, pa.Array]
+    chosen: npt.NDArray[np.bool_] | None
+    facts: Any
+    leaf: tuple[int, int]
+    width: int
+    dtype: type[np.generic]
+
+    @property
+    def count(self) -> int:
+        return int(
+            self.facts.num_values // self.width if self.chosen is None else self.chosen.sum()
+        )
+
+    def read(self, out: npt.NDArray[Any]) -> None:
+        """Read the vectors into `(count, width)`."""
+        whole = out
+        if self.chosen is not None:
+            whole = np.empty((len(self.chosen), self.width), self.dtype)
+        with self.part.open("rb", buffering=0) as plain:
+            plainly = read_values(plain, self.facts, self.leaf, whole)
+        if not plainly:
+            with _opened(self.part) as file:
+                read = file.read_row_group(self.group, columns=["vector"], use_threads=False)
+            flat = read.column("vector").combine_chunks().flatten()
+            whole[:] = flat.to_numpy(zero_copy_only=False).reshape(whole.shape)
+        if self.chosen is not None:
+            out[:] = whole[self.chosen]
 
 
-def layer_folder(folder: Path, layer: int) -> Path:
-    """Return the folder of one layer."""
-    return Path(folder) / f"layer={layer:02d}"
+def _pieces(part: Path, stream: str, names: list[str], item: str | None) -> Iterator[_Piece]:
+    """Yield what a part has of a stream, row group by row group."""
+    with _opened(part) as file:
+        form = file.schema_arrow
+        where = {name: form.get_field_index(name) for name in form.names}
+        vector, leaf = form.field("vector").type, file.schema.column(where["vector"])
+        for group in range(file.num_row_groups):
+            facts = file.metadata.row_group(group)
+            known = facts.column(where["stream"]).statistics
+            alone = known is not None and known.has_min_max and known.min == known.max
+            if alone and known.min != stream:
+                continue
+            wanted = names if alone else [*names, "stream"]
+            table = file.read_row_group(group, columns=wanted, use_threads=False)
+            columns = {name: table.column(name).combine_chunks() for name in wanted}
+            chosen = None
+            if not alone:
+                chosen = pc.equal(columns.pop("stream"), stream).to_numpy(zero_copy_only=False)
+            if item is not None:
+                here = pc.equal(columns["item_id"], item).to_numpy(zero_copy_only=False)
+                chosen = here if chosen is None else chosen & here
+            if chosen is not None:
+                if not chosen.any():
+                    continue
+                columns = {name: column.filter(chosen) for name, column in columns.items()}
+            yield _Piece(
+                part=part,
+                group=group,
+                columns=columns,
+                chosen=chosen,
+                facts=facts.column(where["vector"]),
+                leaf=(leaf.max_definition_level, leaf.max_repetition_level),
+                width=vector.list_size,
+                dtype=vector.value_type.to_pandas_dtype(),
+            )
+
+
+@contextmanager
+def _opened(part: Path) -> Iterator[pq.ParquetFile]:
+    try:
+        with pa.OSFile(str(part)) as plain, pq.ParquetFile(plain) as file:
+            yield file
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{part}: not a readable part ({error}); delete it and rerun") from None
+
+
+def _array(pieces: list[pa.Array]) -> npt.NDArray[Any]:
+    """Return pieces of a column as one array; text as numpy's own, of the length of the longest."""
+    whole = pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces)
+    if not pa.types.is_string(whole.type):
+        return whole.to_numpy(zero_copy_only=False)
+    _, offsets, data = whole.buffers()
+    at = np.frombuffer(offsets, np.int32)[whole.offset : whole.offset + len(whole) + 1]
+    letters = np.frombuffer(data or b"", np.uint8)[: at[-1]]
+    length = int(np.diff(at).max(initial=0))
+    if not length or letters.max() > 127:
+        return whole.to_numpy(zero_copy_only=False).astype(str)
+    # ASCII: every letter becomes one of numpy's four-byte ones, all strings at a time.
+    places = at[:-1, None].astype(np.intp) + np.arange(length)
+    found = letters.take(places, mode="clip") * (places < at[1:, None])
+    return found.astype(np.uint32).view(f"<U{length}")[:, 0]

@@ -102,8 +102,10 @@ CURVE_BYTES = {
     "alignment": 700, "spectrum": 600, "linear_probes": 900,
 }  # fmt: skip
 """What a table of geometry holds per layer and stream (or pair of streams), on disk."""
-ACTIVATION_PART_BYTES, ACTIVATION_ROW_BYTES = 2600, 5.3
-"""A Parquet part of activations, and each of its rows, besides the vectors."""
+ACTIVATION_PART_BYTES, ACTIVATION_GROUP_BYTES, ACTIVATION_ROW_BYTES = 650, 500, 15.5
+"""A Parquet part of activations, each stream in it, and each row, besides the vectors."""
+ACTIVATION_COPIES = 6
+"""Copies of one stream of a part at one layer while it is written, with what Parquet counts."""
 TENSOR_BYTES = 130
 """Name, shape and offsets of a tensor in a safetensors file."""
 TOKENIZER_BYTES = 3_530_000

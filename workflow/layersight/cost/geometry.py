@@ -19,19 +19,19 @@ def find_neighbours(study: Study, subject: str = "aligned") -> Cost:
 
 def pool_neighbours(study: Study, subject: str = "aligned") -> Cost:
     """Nearest neighbours in the clouds of images and words together: twice as many items."""
-    pools = pools_of(study.probes.sets, study.activations.streams)
+    pools = pools_of(study.probes.sets, study.activations.stored)
     clouds = sum(len(pool.streams) for pool in pools) * len(study.layers)
     return _search(study, clouds, 2 * sizes.probe_items(study))
 
 
-def intrinsic_dimension(study: Study, subject: str) -> Cost:
+def intrinsic_dimension(study: Study, subject: str = "aligned") -> Cost:
     """TwoNN, GRIDE and decimation of every graph, with intervals."""
     clouds = _clouds(study, subject)
     draws = sizes.probe_items(study) * study.geometry.resamples
     return _reading(study, clouds * (0.02 + draws * of.DIMENSION_SECONDS), clouds, "dimension")
 
 
-def overlap(study: Study, subject: str) -> Cost:
+def overlap(study: Study, subject: str = "aligned") -> Cost:
     """Overlaps with the reference, the next layer and the other modality, and with labels."""
     clouds = _clouds(study, subject)
     comparisons = 2 if sizes.variant_of(subject) else 1
@@ -43,7 +43,7 @@ def overlap(study: Study, subject: str) -> Cost:
     return Cost(cost.seconds, cost.memory_mb + rows * 1e-3, disk)
 
 
-def cross_modal(study: Study, subject: str) -> Cost:
+def cross_modal(study: Study, subject: str = "aligned") -> Cost:
     """Overlap, CKA and cosines between images and words, of every layer."""
     pairs = _pairs(study)
     squared = sizes.probe_items(study) ** 2
@@ -51,7 +51,7 @@ def cross_modal(study: Study, subject: str) -> Cost:
     return _geometry(study, seconds, pairs, "cross_modal", clouds=2)
 
 
-def change(study: Study, subject: str) -> Cost:
+def change(study: Study, subject: str = "aligned") -> Cost:
     """Overlap and distances between a subject and the aligned backbone."""
     clouds = _clouds(study, subject)
     draws = sizes.probe_items(study) * study.geometry.resamples
@@ -59,10 +59,10 @@ def change(study: Study, subject: str) -> Cost:
     return _geometry(study, seconds, clouds, "change", clouds=2)
 
 
-def density(study: Study, subject: str) -> Cost:
+def density(study: Study, subject: str = "aligned") -> Cost:
     """Density peaks, found anew in every subset."""
     own = _clouds(study, subject)
-    pools = pools_of(study.probes.sets, study.activations.streams)
+    pools = pools_of(study.probes.sets, study.activations.stored)
     pooled = 0 if subject == "base" else sum(len(pool.streams) for pool in pools)
     items = sizes.probe_items(study) * (own + 2 * pooled * len(study.layers))
     seconds = items * study.geometry.subsamples * of.DENSITY_SECONDS
@@ -70,7 +70,7 @@ def density(study: Study, subject: str) -> Cost:
     return _reading(study, seconds + of.DADAPY_SECONDS, clouds, "density", of.DADAPY_MB)
 
 
-def alignment(study: Study, subject: str) -> Cost:
+def alignment(study: Study, subject: str = "aligned") -> Cost:
     """SVCCA, gaps, information imbalance and Id-Cor of pairs of clouds."""
     settings = study.geometry.alignment
     if settings is None:
@@ -82,7 +82,7 @@ def alignment(study: Study, subject: str) -> Cost:
     return _geometry(study, seconds, pairs, "alignment", clouds=4)
 
 
-def spectrum(study: Study, subject: str) -> Cost:
+def spectrum(study: Study, subject: str = "aligned") -> Cost:
     """Singular values of every cloud, found anew in every subset."""
     clouds = _clouds(study, subject)
     n, width = sizes.probe_items(study), sizes.shape(study).width
@@ -91,7 +91,7 @@ def spectrum(study: Study, subject: str) -> Cost:
     return _geometry(study, seconds, clouds, "spectrum", clouds=2)
 
 
-def linear_probes(study: Study, subject: str) -> Cost:
+def linear_probes(study: Study, subject: str = "aligned") -> Cost:
     """Logistic regressions of both modalities, cross-validated, with control labels."""
     asked = study.linear_probes
     if asked is None:
@@ -103,7 +103,7 @@ def linear_probes(study: Study, subject: str) -> Cost:
     return _geometry(study, seconds, _pairs(study), "linear_probes", clouds=2)
 
 
-def weight_change(study: Study, subject: str) -> Cost:
+def weight_change(study: Study, subject: str = "aligned") -> Cost:
     """Two models in float32 and the delta; blocks are compared in float64, one at a time."""
     shape = sizes.shape(study)
     weights = shape.parameters * 4
@@ -163,7 +163,7 @@ def _clouds(study: Study, subject: str) -> int:
 
 
 def _pairs(study: Study) -> int:
-    return len(pairs_of(study.probes.sets, study.activations.streams)) * len(study.layers)
+    return len(pairs_of(study.probes.sets, study.activations.stored)) * len(study.layers)
 
 
 def _search(study: Study, clouds: int, n: int) -> Cost:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from layersight.activations.budget import ModelShape
 from layersight.cost import constants as of
 from layersight.data.concepts import COLOURS
 from layersight.models import registry
@@ -86,6 +87,12 @@ def shape(study: Study) -> Shape:
 def parameters(study: Study) -> int:
     """Return the number of parameters of the language model."""
     return shape(study).parameters
+
+
+def activation_shape(study: Study) -> ModelShape:
+    """Return the sizes that activations depend on: all heads together are as wide as the stream."""
+    found = shape(study)
+    return ModelShape(found.layers, found.width, found.width)
 
 
 def connector_parameters(study: Study) -> int:
@@ -200,11 +207,11 @@ def tasks_asked(study: Study, subject: str) -> list[str]:
 
 
 def streams(study: Study, probe: str) -> int:
-    """Return how many of the study's streams the inputs of a probe set have."""
+    """Return how many of the study's streams that geometry reads a probe set's inputs have."""
     absent = {"image_mean"} if probe in TEXT_PROBES else set()
     if probe == "pair_images":
         absent = {"text_mean"}
-    return len(set(study.activations.streams) - absent)
+    return len(set(study.activations.streams) - absent - {"one", "all"})
 
 
 def items(study: Study, task: str) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Literal
 
+from layersight.activations.budget import Counts, activation_bytes
 from layersight.cost import constants as of
 from layersight.cost import sizes
 from layersight.cost.estimate import Cost
@@ -64,24 +65,45 @@ def activations(
     """
     chosen = sizes.probes_read(study, subject) if probes is None else list(probes)
     count, layers = sizes.probe_items(study), len(study.layers)
-    vector = sizes.shape(study).width * {"float16": 2, "float32": 4}[study.activations.dtype]
-    tokens, disk, held = 0.0, 0.0, 0.0
+    shape = sizes.activation_shape(study)
+    turned = "one" in study.activations.streams
+    tokens, disk, held, work = 0.0, 0.0, 0.0, 0.0
     for name in chosen:
         image = name not in sizes.TEXT_PROBES
         # Half of the sets are the bare picture or name: their text is the template alone.
         text = of.TEXT_TOKENS if name.endswith("questions") else of.TEXT_TOKENS // 2
-        tokens += count * sizes.sequence(study, text, image)
-        rows = count * sizes.streams(study, name)
-        # A part is written once it has at least so many rows, so it may hold a batch more.
+        each = sizes.sequence(study, text, image)
+        # With `one`, inputs with a picture run once more, the question first.
+        tokens += count * each * (2 if turned and image else 1)
+        counts = Counts(
+            items=count,
+            with_image=count if image else 0,
+            with_text=0 if name == "pair_images" else count,
+            with_both=count if image and name != "pair_images" else 0,
+            tokens=count * each,
+        )
+        streams = activation_bytes(study.activations, shape, counts).values()
+        numbers = sum(stream.bytes for stream in streams)
+        # A part is written once it has at least so many rows; a batch's rows come together.
+        most = study.activations.rows_per_part + sum(
+            stream.rows / count * study.evaluation.batch_size for stream in streams
+        )
+        rows = sum(stream.rows for stream in streams)
         parts = max(1, round(rows / study.activations.rows_per_part))
-        each = rows * (vector + of.ACTIVATION_ROW_BYTES) + parts * of.ACTIVATION_PART_BYTES
-        disk += layers * each + of.MANIFEST_BYTES
-        batch = study.evaluation.batch_size * sizes.streams(study, name)
-        part = min(rows, study.activations.rows_per_part + batch)
-        # Stacking a part takes its vectors twice; they come from the model in float32.
-        held = max(held, 2.0 * part * layers * vector)
+        groups = sum(1 for stream in streams if stream.rows)
+        disk += numbers + rows * layers * of.ACTIVATION_ROW_BYTES + of.MANIFEST_BYTES
+        disk += parts * layers * (of.ACTIVATION_PART_BYTES + groups * of.ACTIVATION_GROUP_BYTES)
+        share = min(1.0, most / rows)
+        # An unfinished part waits beside the finished ones.
+        work = max(work, share * numbers)
+        # Memory has a batch in float32, twice, and a stream of a part at one layer as it is
+        # written: its numbers, and Arrow's and Parquet's copies and levels of them.
+        float32 = numbers * (2 if study.activations.dtype == "float16" else 1)
+        one = max(stream.bytes / stream.layers for stream in streams)
+        batch = min(1.0, study.evaluation.batch_size / count)
+        held = max(held, 2 * batch * float32 + of.ACTIVATION_COPIES * share * one)
     cost = _measuring(study, subject, tokens, on_gpu)
-    return Cost(cost.seconds, cost.memory_mb + held / _MB, disk / _MB, disk / _MB)
+    return Cost(cost.seconds, cost.memory_mb + held / _MB, disk / _MB, (disk + work) / _MB)
 
 
 def benchmarks(

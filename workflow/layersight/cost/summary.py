@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 from layersight.cost.estimate import Cost
 from layersight.cost.rules import STAGES, stage_of
 from layersight.errors import StudyError, UserError
+from layersight.storage.space import free_mb, size
 from layersight.study import Study
 
 Job = tuple[str, Cost, int, int, bool]
@@ -225,25 +225,13 @@ def check_space(folder: Path, disk_mb: float) -> None:
     Raises:
         UserError: less space is free than predicted.
     """
-    there = Path(folder).absolute()
-    while not there.exists():
-        there = there.parent
-    free = shutil.disk_usage(there).free / 1e6
+    free = free_mb(folder)
     if free < disk_mb:
         raise UserError(
             f"{folder}: {size(free)} free on its file system, but {size(disk_mb)} are predicted; "
             f"free some space, run from a larger disk, or ask for less in the study (fewer "
             f"variants with method full, fewer probes); nothing has been started"
         )
-
-
-def size(mb: float) -> str:
-    """Return a size for people."""
-    if mb >= 1e6:
-        return f"{mb / 1e6:.1f} TB"
-    if mb >= 1e3:
-        return f"{mb / 1e3:.1f} GB"
-    return f"{mb:.0f} MB" if mb >= 1 or mb == 0 else "< 1 MB"
 
 
 def _minutes(seconds: float) -> str:

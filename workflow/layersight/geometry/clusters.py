@@ -9,13 +9,13 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
-from sklearn.metrics import adjusted_rand_score, homogeneity_completeness_v_measure
 
 from layersight.geometry.density import DensityPeaks, ResampledPeaks
 from layersight.geometry.subsampling import Measure, subsampling_interval
 from layersight.statistics import Interval
 
 Labels = npt.NDArray[Any]
+Codes = npt.NDArray[np.intp]
 Float64s = npt.NDArray[np.float64]
 
 _LOWEST = {"ari": -1.0, "homogeneity": 0.0, "completeness": 0.0}
@@ -25,7 +25,11 @@ PEAK_COLUMNS = ["peak", "row", "log_density", "items", "core_items", "label", "l
 
 
 def agreement(clusters: npt.NDArray[np.integer[Any]], labels: Labels) -> dict[str, float]:
-    """How far a clustering and given labels are the same partition, by scikit-learn.
+    """How far a clustering and given labels are the same partition.
+
+    As scikit-learn's `adjusted_rand_score` and `homogeneity_completeness_v_measure`, from one
+    table of counts; their checks of the input take fifty times as long as the numbers, which are
+    wanted for every subset and permutation.
 
     - "ari": adjusted Rand index (Hubert & Arabie 1985), 1 for equal partitions and about 0 for
       unrelated ones.
@@ -43,12 +47,43 @@ def agreement(clusters: npt.NDArray[np.integer[Any]], labels: Labels) -> dict[st
     """
     if len(clusters) != len(labels):
         raise ValueError(f"{len(labels)} labels do not match {len(clusters)} items.")
-    homogeneity, completeness, _ = homogeneity_completeness_v_measure(labels, clusters)
+    return _agreement(_codes(clusters), _codes(labels))
+
+
+def _codes(values: Labels) -> Codes:
+    """Number the distinct values from 0 on."""
+    codes: Codes = np.unique(values, return_inverse=True)[1]
+    return codes
+
+
+def _agreement(clusters: Codes, labels: Codes) -> dict[str, float]:
+    n, width = len(clusters), int(labels.max()) + 1
+    counts = np.bincount(clusters * width + labels, minlength=width * (int(clusters.max()) + 1))
+    table = counts.reshape(-1, width)
+    by_cluster, by_label = table.sum(axis=1), table.sum(axis=0)
+    # Ordered pairs of items that share a cluster, a label, or both.
+    share_cluster, share_label, share_both = (
+        int((sizes * (sizes - 1)).sum()) for sizes in (by_cluster, by_label, counts)
+    )
+    expected = share_cluster * share_label / max(n * (n - 1), 1)
+    most = (share_cluster + share_label) / 2
+    mutual = _entropy(by_cluster) + _entropy(by_label) - _entropy(counts)
     return {
-        "ari": float(adjusted_rand_score(labels, clusters)),
-        "homogeneity": float(homogeneity),
-        "completeness": float(completeness),
+        "ari": 1.0
+        if share_cluster == share_label == share_both
+        else (share_both - expected) / (most - expected),
+        "homogeneity": _share(mutual, _entropy(by_label)),
+        "completeness": _share(mutual, _entropy(by_cluster)),
     }
+
+
+def _entropy(counts: npt.NDArray[np.integer[Any]]) -> float:
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares @ np.log(shares)))
+
+
+def _share(mutual: float, entropy: float) -> float:
+    return min(1.0, max(0.0, mutual / entropy)) if entropy > 0 else 1.0
 
 
 def agreement_measures(
@@ -75,11 +110,12 @@ def agreement_measures(
     """
     n = resampled.whole.n
     found = agreement(resampled.whole.labels, labels)
+    codes, clusters = _codes(labels), resampled.whole.labels.astype(np.intp)
     parts = [
-        agreement(part.labels, labels[members])
+        _agreement(part.labels.astype(np.intp), codes[members])
         for part, members in zip(resampled.parts, resampled.members, strict=True)
     ]
-    by_chance = [agreement(resampled.whole.labels, rng.permutation(labels)) for _ in parts]
+    by_chance = [_agreement(clusters, rng.permutation(codes)) for _ in parts]
     measures = []
     for name, value in found.items():
         interval = subsampling_interval(

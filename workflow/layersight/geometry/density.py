@@ -153,6 +153,7 @@ def density_peaks(
             np.concatenate([own, indices], axis=1),
         ),
         maxk=columns,
+        n_jobs=1,
     )
     data.set_id(d)
     data.set_kstar(k)

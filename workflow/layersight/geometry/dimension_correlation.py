@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from layersight.geometry.alignment import centred
 from layersight.geometry.intrinsic_dimension import two_nn
-from layersight.geometry.neighbours import first_copies, nearest_neighbours
+from layersight.geometry.neighbours import first_copies
 from layersight.geometry.subsampling import (
     Measure,
+    Rows,
     random_subsets,
-    restricted_neighbours,
     subsampling_interval,
     subset_size,
 )
@@ -71,9 +71,9 @@ def dimension_correlation(
     anew in each subset. An item that is left out changes the neighbours of others too, so that the
     subsets vary more than independent terms would, and the interval is wider than the spread of the
     estimate: 1.25 times for subsets of half of 150 items, 1.3 times for subsets of 80 %, and not
-    at all for small ones, which however say little of the dimension. Items that copy an earlier one on either side are left out, since TwoNN is
-    undefined for copies. Memory is 3 n^2 numbers of eight bytes for n items, so beyond `most_items`
-    a random subset stands for the whole.
+    at all for small ones, which however say little of the dimension. Items that copy an earlier one
+    on either side are left out, since TwoNN is undefined for copies. Memory is 3 n^2 numbers of
+    eight bytes for n items, so beyond `most_items` a random subset stands for the whole.
 
     Args:
         x: `(n, d_x)`.
@@ -103,19 +103,16 @@ def dimension_correlation(
     if n < 10:
         raise ValueError(f"{n} distinct items are too few to estimate a dimension from.")
     left, right = _standardised(x[used]), _standardised(y[used])
-    columns = min(_COLUMNS, n - 1)
-    tables = [nearest_neighbours(side, columns) for side in (left, right, np.hstack([left, right]))]
-    d_x, d_y, d_xy = (two_nn(table.distances, two_nn_fraction).dimension for table in tables)
+    squared_x, squared_y = _squared_distances(left), _squared_distances(right)
+    tables = [_nearest(squared) for squared in (squared_x, squared_y, squared_x + squared_y)]
+    d_x, d_y, d_xy = (two_nn(distances, two_nn_fraction).dimension for _, distances in tables)
 
-    by_chance = _permuted_dimensions(left, right, permutations, two_nn_fraction, rng)
+    by_chance = _permuted_dimensions(squared_x, squared_y, permutations, two_nn_fraction, rng)
     p_value = (1 + int(np.count_nonzero(by_chance <= d_xy))) / (1 + permutations)
 
-    replicates = []
-    for rows in random_subsets(n, resamples=resamples, fraction=fraction, rng=rng):
-        parts = [restricted_neighbours(table.indices, table.distances, rows)[1] for table in tables]
-        replicates.append(
-            _correlation(*(two_nn(part, two_nn_fraction).dimension for part in parts))
-        )
+    subsets = list(random_subsets(n, resamples=resamples, fraction=fraction, rng=rng))
+    parts = [_dimensions_of_subsets(*table, subsets, two_nn_fraction) for table in tables]
+    replicates = [_correlation(*three) for three in zip(*parts, strict=True)]
     interval = subsampling_interval(
         _correlation(d_x, d_y, d_xy),
         np.array(replicates),
@@ -155,26 +152,80 @@ def _standardised(x: Vectors) -> Float64s:
 
 
 def _permuted_dimensions(
-    x: Float64s, y: Float64s, permutations: int, fraction: float, rng: np.random.Generator
+    squared_x: Float64s,
+    squared_y: Float64s,
+    permutations: int,
+    fraction: float,
+    rng: np.random.Generator,
 ) -> Float64s:
     """Dimension of x next to y with the items of y permuted: squared distances add up."""
-    squared_x, squared_y = _squared_distances(x), _squared_distances(y)
-    np.fill_diagonal(squared_x, np.inf)
-    dimensions = np.empty(permutations)
+    n = len(squared_x)
+    every = np.arange(n)
+    ratios = np.empty((permutations, n))
     for draw in range(permutations):
-        order = rng.permutation(len(x))
-        joint = squared_y[order[:, np.newaxis], order]
+        order = rng.permutation(n)
+        joint = squared_y.take(order, axis=0).take(order, axis=1)
         joint += squared_x
-        joint.partition(1, axis=1)
-        dimensions[draw] = two_nn(np.sqrt(joint[:, :2]), fraction).dimension
-    return dimensions
+        nearest = joint.argmin(axis=1)
+        first = joint[every, nearest]
+        joint[every, nearest] = np.inf
+        ratios[draw] = joint.min(axis=1) / first
+    return _dimensions(np.log(ratios) / 2, fraction)
+
+
+def _dimensions_of_subsets(
+    indices: npt.NDArray[np.intp], distances: Float64s, subsets: list[Rows], fraction: float
+) -> Float64s:
+    """Dimension of each subset, its neighbours read off those of all items."""
+    ratios = []
+    for rows in subsets:
+        member = np.zeros(len(indices), dtype=np.bool_)
+        member[rows] = True
+        kept, every = member[indices[rows]], np.arange(len(rows))
+        first = kept.argmax(axis=1)
+        kept[every, first] = False
+        second = kept.argmax(axis=1)
+        if not kept[every, second].all():
+            raise ValueError(
+                "an item keeps fewer than two neighbours in a subset; take larger ones."
+            )
+        of_rows = distances[rows]
+        ratios.append(np.log(of_rows[every, second] / of_rows[every, first]))
+    return _dimensions(np.stack(ratios), fraction)
+
+
+def _dimensions(log_ratios: Float64s, fraction: float) -> Float64s:
+    """Return the dimension of each row of `(draws, n)` log ratios, as `two_nn` has it ("base")."""
+    n = log_ratios.shape[1]
+    if fraction == 1:
+        with np.errstate(divide="ignore"):
+            return (n - 1) / log_ratios.sum(axis=1)
+    used = int(n * fraction)
+    smallest = np.sort(log_ratios, axis=1)[:, :used]
+    y = -np.log1p(-np.arange(1, used + 1) / n)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: Float64s = smallest @ y / np.einsum("ij,ij->i", smallest, smallest)
+    return found
+
+
+def _nearest(squared: Float64s) -> tuple[npt.NDArray[np.intp], Float64s]:
+    """Nearest items and their distances, `(n, columns)`, nearest first."""
+    columns = min(_COLUMNS, len(squared) - 1)
+    indices = np.argpartition(squared, columns - 1, axis=1)[:, :columns]
+    found = np.take_along_axis(squared, indices, axis=1)
+    order = np.argsort(found, axis=1, kind="stable")
+    distances: Float64s = np.sqrt(np.take_along_axis(found, order, axis=1))
+    return np.take_along_axis(indices, order, axis=1), distances
 
 
 def _squared_distances(x: Float64s) -> Float64s:
+    """Squared distances of all pairs, infinite on the diagonal."""
     squares = np.einsum("ij,ij->i", x, x)
     found: Float64s = x @ x.T
     found *= -2
     found += squares
     found += squares[:, np.newaxis]
     # Near-copies may come out at or below zero by rounding; the row's own unit of rounding stands.
-    return np.maximum(found, np.finfo(np.float64).eps * squares.max(), out=found)
+    np.maximum(found, np.finfo(np.float64).eps * squares.max(), out=found)
+    np.fill_diagonal(found, np.inf)
+    return found

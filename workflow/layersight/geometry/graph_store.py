@@ -69,7 +69,9 @@ class GraphStore:
         self.folder = Path(folder)
         self._metric = metric
         if not self.folder.is_dir():
-            raise DataError(f"{self.folder}: no neighbour graphs here; run the rule `find_neighbours`")
+            raise DataError(
+                f"{self.folder}: no neighbour graphs here; run the rule `find_neighbours`"
+            )
 
     @property
     def layers(self) -> list[int]:

@@ -37,8 +37,9 @@ from layersight.storage.tables import read_columns, write_table
 
 # `train` and `test` are "image" or "text". `scaling` says whose mean and deviation the test
 # modality is standardised with, its `own` or those of `train`. `metric` is accuracy, control (the
-# accuracy for control labels), selectivity (accuracy - control) or majority. `n` counts items,
-# `classes` their classes; `strength` is the median over folds of the chosen C.
+# accuracy for control labels, at the C that the true ones chose), selectivity (accuracy - control)
+# or majority. `n` counts items, `classes` their classes; `strength` is the median over folds of the
+# chosen C.
 LINEAR_PROBES = pa.schema(
     [
         ("pair", pa.string()),
@@ -234,25 +235,23 @@ def _layer_rows(
     guessed = (majority_predictions(codes, folds) == codes).astype(np.float64)
     rows = []
     for train, vectors in sides.items():
-        tasks = [
-            held_out_predictions(
-                vectors,
-                sides,
-                target,
-                folds,
-                strengths=settings.strengths,
-                inner_folds=settings.inner_folds,
-            )
-            for target in (codes, *controls)
+        fitting: dict[str, Any] = {
+            "strengths": settings.strengths,
+            "inner_folds": settings.inner_folds,
+        }
+        true = held_out_predictions(vectors, sides, codes, folds, **fitting)
+        learned_controls = [
+            held_out_predictions(vectors, sides, target, folds, **fitting, chosen=true.strengths)
+            for target in controls
         ]
-        strength = float(np.nanmedian(tasks[0].strengths))
+        strength = float(np.nanmedian(true.strengths))
         for case in _cases(train):
             which = case["test"], case["scaling"]
-            right = (tasks[0].predictions[which] == codes).astype(np.float64)
+            right = (true.predictions[which] == codes).astype(np.float64)
             learned = np.mean(
                 [
                     task.predictions[which] == target
-                    for task, target in zip(tasks[1:], controls, strict=True)
+                    for task, target in zip(learned_controls, controls, strict=True)
                 ],
                 axis=0,
             )

@@ -15,12 +15,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from layersight.geometry.logistic import Task, logistic_regressions, principal_coordinates
+
 Vectors = npt.NDArray[np.floating[Any]]
+Float64s = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.integer[Any]]
 Fold = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
 """Rows to train on, rows to test on."""
 
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 """Inverse penalties C that are tried, in ascending order."""
 SCALINGS = ("own", "train")
 """Whose mean and standard deviation a modality is standardised with: its own, or those of the
@@ -38,7 +41,7 @@ class HeldOut:
     """
 
     predictions: dict[tuple[str, str], Labels]
-    strengths: npt.NDArray[np.float64]
+    strengths: Float64s
 
 
 def stratified_folds(labels: Labels, folds: int, rng: np.random.Generator) -> list[Fold]:
@@ -112,13 +115,14 @@ def held_out_predictions(
     *,
     strengths: Sequence[float] = STRENGTHS,
     inner_folds: int = 3,
+    chosen: Float64s | None = None,
 ) -> HeldOut:
     """Predict every item from a probe that learned from the other folds.
 
     In each fold the features are standardised on its training rows, and C is chosen by the accuracy
-    in an inner cross-validation over them (of equal ones the smallest, the strongest penalty). With
-    fewer rows than features, the probe is fitted in the span of its training rows: the penalty
-    keeps the weights there (representer theorem), so that the probe is the same, and quicker.
+    in an inner cross-validation over them (of equal ones the smallest, the strongest penalty). The
+    probes are those of scikit-learn's `StandardScaler` and `LogisticRegressionCV`, all folds fitted
+    side by side (`logistic.logistic_regressions`).
 
     Args:
         train: `(n, d)`, what probes learn from.
@@ -128,6 +132,9 @@ def held_out_predictions(
         folds: rows to train on and to test on, see `stratified_folds`.
         strengths: inverse penalties C to choose from.
         inner_folds: folds of the inner cross-validation.
+        chosen: the C of each fold, `(folds,)`, in place of a choice, such as that of the true
+            labels for control labels: both probes then have the same capacity. NaN takes the
+            smallest of `strengths`.
 
     Returns:
         The predictions. A fold whose training rows hold one class alone predicts that class, with
@@ -147,25 +154,39 @@ def held_out_predictions(
     predictions: dict[tuple[str, str], Labels] = {
         (name, scaling): np.full(len(labels), -1) for name in tests for scaling in SCALINGS
     }
-    chosen = np.full(len(folds), np.nan)
+    used = np.full(len(folds), np.nan)
+    classes = int(labels.max()) + 1 if len(labels) else 0
+    split: list[tuple[int, dict[tuple[str, str], Float64s]]] = []
+    tasks: list[Task] = []
     for index, (learned, held_out) in enumerate(folds):
-        classes = np.unique(labels[learned])
-        if len(classes) == 1:
+        found = np.unique(labels[learned])
+        if len(found) == 1:
             for predicted in predictions.values():
-                predicted[held_out] = classes[0]
+                predicted[held_out] = found[0]
             continue
         scaler = _scaler(train[learned])
-        features = scaler.transform(train[learned].astype(np.float64))
-        basis = _span(features)
-        probe = _fitted(features @ basis, labels[learned], strengths, inner_folds)
-        chosen[index] = probe.C_
+        cases = {}
         for name, x in tests.items():
             own = scaler if x is train else _scaler(x[learned])
-            rows = x[held_out].astype(np.float64)
             for scaling, scale in zip(SCALINGS, (own, scaler), strict=True):
-                predicted = probe.predict(scale.transform(rows) @ basis)
-                predictions[name, scaling][held_out] = predicted
-    return HeldOut(predictions, chosen)
+                cases[name, scaling] = scale.transform(x[held_out].astype(np.float64))
+        rows, *others = principal_coordinates(
+            scaler.transform(train[learned].astype(np.float64)), *cases.values()
+        )
+        tasks.append(Task(rows, labels[learned]))
+        split.append((index, dict(zip(cases, others, strict=True))))
+    if not tasks:
+        return HeldOut(predictions, used)
+    which = [index for index, _ in split]
+    if chosen is None:
+        used[which] = _chosen(tasks, classes, sorted(strengths), inner_folds)
+    else:
+        used[which] = np.where(np.isnan(chosen[which]), min(strengths), chosen[which])
+    probes = logistic_regressions(tasks, classes, used[which], tolerance=1e-5)
+    for (index, held), probe in zip(split, probes, strict=True):
+        for case, rows in held.items():
+            predictions[case][folds[index][1]] = _predicted(probe, rows)
+    return HeldOut(predictions, used)
 
 
 def majority_predictions(labels: Labels, folds: Sequence[Fold]) -> Labels:
@@ -192,30 +213,36 @@ def _scaler(rows: Vectors) -> Any:
     return StandardScaler().fit(rows.astype(np.float64))
 
 
-def _span(features: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Orthonormal columns that span the rows; the identity where there are as many rows."""
-    n, d = features.shape
-    if n >= d:
-        return np.eye(d)
-    _, _, directions = np.linalg.svd(features, full_matrices=False)
-    basis: npt.NDArray[np.float64] = directions.T
-    return basis
+def _predicted(probe: Float64s, rows: Float64s) -> Labels:
+    found: Labels = (rows @ probe[:-1] + probe[-1]).argmax(axis=1)
+    return found
 
 
-def _fitted(
-    features: npt.NDArray[np.float64], labels: Labels, strengths: Sequence[float], inner_folds: int
-) -> Any:
-    from sklearn.linear_model import LogisticRegressionCV
+def _chosen(
+    tasks: Sequence[Task], classes: int, strengths: Sequence[float], inner_folds: int
+) -> Float64s:
+    """Return the C of each task with the highest accuracy in an inner cross-validation."""
     from sklearn.model_selection import KFold, StratifiedKFold
 
-    # Where a class is rarer than the folds are many (control labels), classes cannot be shared out.
-    shared_out = np.bincount(labels)[np.unique(labels)].min() >= inner_folds
-    split = StratifiedKFold if shared_out else KFold
-    return LogisticRegressionCV(
-        Cs=sorted(strengths),
-        cv=split(inner_folds, shuffle=True, random_state=0),
-        scoring="accuracy",
-        l1_ratios=(0,),
-        max_iter=1000,
-        use_legacy_attributes=False,
-    ).fit(features, labels)
+    parts, tests = [], []
+    for task in tasks:
+        # Where a class is rarer than the folds are many, classes cannot be shared out.
+        shared_out = np.bincount(task.labels)[np.unique(task.labels)].min() >= inner_folds
+        splitter = (StratifiedKFold if shared_out else KFold)(
+            inner_folds, shuffle=True, random_state=0
+        )
+        for learned, held_out in splitter.split(task.rows, task.labels):
+            rows, others = principal_coordinates(task.rows[learned], task.rows[held_out])
+            parts.append(Task(rows, task.labels[learned]))
+            tests.append((others, task.labels[held_out]))
+    accuracy = np.empty((len(strengths), len(parts)))
+    probes = None
+    for row, strength in zip(accuracy, strengths, strict=True):
+        probes = logistic_regressions(
+            parts, classes, [strength] * len(parts), start=probes, tolerance=1e-4
+        )
+        for i, (probe, (rows, expected)) in enumerate(zip(probes, tests, strict=True)):
+            row[i] = np.mean(_predicted(probe, rows) == expected)
+    # In whole counts equal accuracies would be equal; as means they are so up to rounding.
+    means = accuracy.reshape(len(strengths), len(tasks), inner_folds).mean(axis=2).round(12)
+    return np.asarray(strengths)[means.argmax(axis=0)]

@@ -20,6 +20,7 @@ Vectors = npt.NDArray[np.floating[Any]]
 Float64s = npt.NDArray[np.float64]
 
 _LARGEST_MULTIPLE = 1e6
+_DRAWN_AT_A_TIME = 2**18
 
 
 def cosine_measures(
@@ -61,29 +62,39 @@ def cosine_measures(
     if n == 0:
         nowhere = float("nan")
         return [Measure(nowhere, nowhere, nowhere, name, 0) for name in names]
-    value = _cosine_summary(table)
-    drawn = np.stack([_cosine_summary(table[rng.integers(0, n, n)]) for _ in range(resamples)])
+    value = _cosine_summary(table[np.newaxis])[0]
+    # Draw by draw where there are many items, so that the memory stays bounded.
+    drawn = np.concatenate(
+        [
+            _cosine_summary(table[rng.integers(0, n, (count, n))])
+            for count in _batches(resamples, max(1, _DRAWN_AT_A_TIME // n))
+        ]
+    )
     return [
         Measure(float(value[i]), *percentile_ends(drawn[:, i], level=level), name, n)
         for i, name in enumerate(names)
     ]
 
 
-def _cosine_summary(table: Float64s) -> Float64s:
-    """Mean and median of each column, and the difference of means, raw then centred."""
-    mean, median = table.mean(axis=0), np.median(table, axis=0)
+def _batches(total: int, size: int) -> list[int]:
+    return [min(size, total - start) for start in range(0, total, size)]
+
+
+def _cosine_summary(drawn: Float64s) -> Float64s:
+    """Mean and median of each column of `(draws, n, 4)`, and the difference of means."""
+    mean, median = drawn.mean(axis=1), np.median(drawn, axis=1)
     columns = [
         part
         for true in (0, 2)
         for part in (
-            mean[true],
-            median[true],
-            mean[true + 1],
-            median[true + 1],
-            mean[true] - mean[true + 1],
+            mean[:, true],
+            median[:, true],
+            mean[:, true + 1],
+            median[:, true + 1],
+            mean[:, true] - mean[:, true + 1],
         )
     ]
-    return np.array(columns)
+    return np.stack(columns, axis=1)
 
 
 def modality_gap(x: Vectors, y: Vectors) -> float:

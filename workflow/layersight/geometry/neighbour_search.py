@@ -1,7 +1,8 @@
 """The search behind `neighbours.nearest_neighbours`, with torch on any device.
 
-Every exact distance is summed in one fixed order, by elementwise operations only, so that copies
-of a vector have bit-identical distances and all devices give the same numbers.
+Every exact distance is the sum of squared differences of one pair, over the last axis of a
+contiguous array: its bits depend on the two vectors alone, so that copies of a vector have
+identical distances, however the rows are cut into blocks.
 """
 
 from __future__ import annotations
@@ -18,10 +19,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-# Exact distances are made in pieces that stay in the cache of a processor.
+from layersight.geometry.tensor_work import Workers, group_size, smallest, spans_of, workers_of
+
+# Exact distances are made in pieces that stay in the cache of a core.
 _CACHED_BYTES = 2**22
 # Rows of one product: more make it no faster.
 _BLOCK_ROWS = 1024
+# Numbers that are centred at a time.
+_MADE_ENTRIES = 2**21
+# Rows that tell roughly where another one lies.
+_PIVOTS = 64
 
 
 @dataclass(frozen=True)
@@ -56,8 +63,8 @@ def search(
         device: as torch names it.
         memory: bytes for all that is allocated beside the vectors, at least `least_memory`.
     """
-    with torch.inference_mode(), _full_precision():
-        space = _Space(vectors, norms, device)
+    with torch.inference_mode(), _full_precision(), workers_of(device) as workers:
+        space = _Space(vectors, norms, device, workers)
         n = space.n
         indices = torch.empty((n, k), dtype=torch.int32, device=device)
         squared = torch.empty((n, k), dtype=torch.float64, device=device)
@@ -67,7 +74,8 @@ def search(
         for precision in (torch.float32, torch.float64):
             before = len(pending)
             if before:
-                pending = _Candidates(space, k, precision, room).settle(pending, indices, squared)
+                candidates = _Candidates(space, k, precision, room)
+                pending = candidates.settle(candidates.gathered(pending), indices, squared)
             settled.append(before - len(pending))
         _settle_by_differences(space, pending, indices, squared, room)
         counts = (settled[0], settled[1], len(pending))
@@ -107,7 +115,9 @@ class _Space:
         vectors: npt.NDArray[np.floating[Any]],
         norms: npt.NDArray[np.float64] | None,
         device: str,
+        workers: Workers,
     ) -> None:
+        self.workers = workers
         with warnings.catch_warnings():
             # They may be read-only; nothing here writes to them.
             warnings.simplefilter("ignore", UserWarning)
@@ -126,31 +136,27 @@ class _Space:
             chosen /= self.norms[which][:, None]
         return chosen
 
+    def gather(self, which: Tensor, into: Tensor, raw: Tensor | None) -> None:
+        """Write rows in float64 into `(m, d)` memory; `raw` as `raw_rows` makes it."""
+        if raw is None:
+            torch.index_select(self.values, 0, which, out=into)
+        else:
+            torch.index_select(self.values, 0, which, out=raw)
+            into.copy_(raw)
+        if self.norms is not None:
+            into /= self.norms[which][:, None]
+
+    def raw_rows(self, rows: int) -> Tensor | None:
+        """Return memory for rows as they are stored; None where that is float64."""
+        if self.values.dtype == torch.float64:
+            return None
+        return torch.empty((rows, self.d), dtype=self.values.dtype, device=self.device)
+
     def piece(self, room: int) -> int:
-        """Return the bytes in which exact distances are made at a time."""
-        return min(room, _CACHED_BYTES) if self.device.type == "cpu" else room // 2
-
-
-def spans_of(total: int, length: int) -> Iterator[slice]:
-    """Cut `0..total` into slices of at most `length`, and at least one, each."""
-    length = max(1, length)
-    for start in range(0, total, length):
-        yield slice(start, min(start + length, total))
-
-
-def squared_lengths(vectors: Tensor) -> Tensor:
-    """Return the squared lengths along the last axis; the argument is overwritten.
-
-    Halves are added elementwise until one number is left (pairwise summation, error of order
-    log2(d) u; Higham 1993, SIAM J. Sci. Comput. 14:783), which leaves no device any choice.
-    """
-    vectors.square_()
-    width = vectors.shape[-1]
-    while width > 1:
-        half, upper = width // 2, width - width // 2
-        vectors[..., :half] += vectors[..., upper:width]
-        width = upper
-    return vectors[..., 0].clone()
+        """Return the bytes in which a worker makes exact distances at a time."""
+        if self.device.type == "cpu":
+            return min(room // self.workers.count, _CACHED_BYTES)
+        return room // 2
 
 
 class _Candidates:
@@ -170,12 +176,14 @@ class _Candidates:
         self.itemsize = precision.itemsize
         unit = torch.finfo(precision).eps / 2
         self.slack = 1.01 * (0.5 * (d + 1) * unit / (1 - (d + 1) * unit) + 16 * unit)
-        self.length = max(1, room // (64 * d))
+        self.length = max(1, min(room // (64 * d), _MADE_ENTRIES // d))
         self._centre()
-        kept_bytes = n * (d + 1) * self.itemsize
+        size = group_size(n, self.count)
+        self.columns = -(-n // size) * size
+        kept_bytes = self.columns * (d + 1) * self.itemsize
         self.kept: Tensor | None = None
         if kept_bytes <= room // 2:
-            self.kept = torch.empty((n, d + 1), dtype=precision, device=space.device)
+            self.kept = torch.zeros((self.columns, d + 1), dtype=precision, device=space.device)
             room -= kept_bytes
         self.room = room
         lengths = []
@@ -185,7 +193,11 @@ class _Candidates:
             if self.kept is not None:
                 self.kept[span] = rows
         self.lengths = torch.cat(lengths) * (1 - self.slack)
-        self.column_term = self.lengths.to(precision)
+        # Columns beyond the last row fill up the last group; none is ever a neighbour.
+        self.column_term = torch.full(
+            (self.columns,), math.inf, dtype=precision, device=space.device
+        )
+        self.column_term[:n] = self.lengths.to(precision)
 
     def _centre(self) -> None:
         space = self.space
@@ -193,10 +205,10 @@ class _Candidates:
         for span in spans_of(space.n, self.length):
             total += space.exact(span).sum(dim=0)
         self.mean = total / space.n
-        largest = max(
-            float((space.exact(span) - self.mean).abs_().max())
-            for span in spans_of(space.n, self.length)
-        )
+        largest = 0.0
+        for span in spans_of(space.n, self.length):
+            least, most = (space.exact(span) - self.mean).aminmax()
+            largest = max(largest, -float(least), float(most))
         exponent = -math.ceil(math.log2(largest)) if largest > 0 else 0
         self.scale = 2.0 ** min(max(exponent, -1000), 1000)
 
@@ -213,6 +225,20 @@ class _Candidates:
         rows[:, -1] = math.sqrt(self.slack) * torch.linalg.vector_norm(exact, dim=1)
         return rows
 
+    def gathered(self, which: Tensor) -> Tensor:
+        """Return rows in an order that has near ones together: their neighbours stay in the cache.
+
+        Rows are sorted by the nearest of a few that are taken as pivots. No result depends on it.
+        """
+        if self.kept is None:
+            return which
+        pivots = torch.arange(0, self.space.n, -(-self.space.n // _PIVOTS), device=which.device)
+        nearest = torch.empty_like(which)
+        for span in spans_of(len(which), self.length):
+            products = self.kept[which[span]] @ self.kept[pivots].T
+            nearest[span] = torch.add(self.column_term[pivots], products, alpha=-2).argmin(dim=1)
+        return which[nearest.argsort(stable=True)]
+
     def _bounds(self, block: Tensor) -> Tensor:
         """Lower bounds on the squared scaled distances, less the term of the block's row."""
         n = self.space.n
@@ -220,7 +246,9 @@ class _Candidates:
         if self.kept is not None:
             bounds = own @ self.kept.T
         else:
-            bounds = torch.empty((len(block), n), dtype=self.precision, device=block.device)
+            bounds = torch.zeros(
+                (len(block), self.columns), dtype=self.precision, device=block.device
+            )
             for span in spans_of(n, self.length):
                 bounds[:, span] = own @ self._made(span).T
         torch.add(self.column_term, bounds, alpha=-2, out=bounds)
@@ -239,9 +267,7 @@ class _Candidates:
             block = pending[span]
             bounds = self._bounds(block)
             if self.count < n - 1:
-                least, candidates = torch.topk(
-                    bounds, self.count, dim=1, largest=False, sorted=False
-                )
+                least, candidates = smallest(bounds, self.count)
                 # Whatever is no candidate has a bound at least as large as theirs.
                 cut = least.amax(dim=1).double() + self.lengths[block] - underflow
             else:
@@ -257,13 +283,25 @@ class _Candidates:
         return torch.cat(unproven)
 
     def _exact(self, block: Tensor, candidates: Tensor) -> Tensor:
-        space = self.space
+        space, d = self.space, self.space.d
         exact = torch.empty(candidates.shape, dtype=torch.float64, device=block.device)
-        piece = space.piece(self.room // 2)
-        for part in spans_of(len(block), piece // (16 * space.d * self.count)):
-            others = space.exact(candidates[part].reshape(-1)).view(-1, self.count, space.d)
-            others -= space.exact(block[part])[:, None]
-            exact[part] = squared_lengths(others)
+        length = max(1, space.piece(self.room // 2) // (16 * d * self.count))
+        own = space.exact(block)
+
+        def work(mine: slice) -> None:
+            rows = min(length, mine.stop - mine.start) * self.count
+            others = torch.empty((rows, d), dtype=torch.float64, device=block.device)
+            raw = space.raw_rows(rows)
+            for start in range(mine.start, mine.stop, length):
+                part = slice(start, min(start + length, mine.stop))
+                which = candidates[part].reshape(-1)
+                there = others[: len(which)]
+                space.gather(which, there, None if raw is None else raw[: len(which)])
+                there = there.view(-1, self.count, d)
+                there -= own[part][:, None]
+                torch.sum(there.square_(), dim=2, out=exact[part])
+
+        space.workers.share(work, len(block))
         return exact
 
 
@@ -281,7 +319,8 @@ def _settle_by_differences(
         for others in spans_of(n, columns):
             theirs = space.exact(others)
             for part in spans_of(len(block), piece // (16 * d * columns)):
-                to_all[part, others] = squared_lengths(theirs - own[part][:, None])
+                differences = theirs - own[part][:, None]
+                to_all[part, others] = differences.square_().sum(dim=2)
         to_all[torch.arange(len(block), device=space.device), block] = math.inf
         every_index = torch.arange(n, device=space.device).expand(len(block), n)
         _keep_nearest(block, every_index, to_all, indices, squared)

@@ -104,7 +104,8 @@ def nearest_neighbours(
     "Accuracy and Stability of Numerical Algorithms", section 3.1). A row is settled when its k-th
     exact distance lies below the bound of everything that is no candidate.
 
-    All devices and all amounts of memory give the same numbers, bit for bit.
+    All amounts of memory give the same numbers, bit for bit. Another kind of processor may add up
+    in another order, so that distances differ in the last bit.
 
     Args:
         vectors: `(n, d)`, float16, float32 or float64.

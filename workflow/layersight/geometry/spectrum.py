@@ -18,6 +18,8 @@ from layersight.geometry.subsampling import (
 Vectors = npt.NDArray[np.floating[Any]]
 Float64s = npt.NDArray[np.float64]
 
+_TINY = float(np.finfo(np.float64).tiny)
+
 _NAMES = (
     "spectrum_entropy",
     "effective_rank",
@@ -52,12 +54,17 @@ def gram_spectrum(x: Vectors, *, unit_rows: bool = False) -> Float64s:
         lengths = np.linalg.norm(moved, axis=1, keepdims=True)
         moved = np.divide(moved, lengths, out=moved, where=lengths > 0)
     else:
-        moved /= max(float(np.linalg.norm(moved)), np.finfo(np.float64).tiny)
+        moved /= max(float(np.linalg.norm(moved)), _TINY)
     n, d = moved.shape
-    values = np.linalg.eigvalsh(moved @ moved.T if n < d else moved.T @ moved)[::-1]
+    return _shares(moved @ moved.T if n < d else moved.T @ moved, max(n, d))
+
+
+def _shares(matrix: Float64s, size: int) -> Float64s:
+    """Eigenvalues as shares of their sum; those that rounding leaves of zeros are 0."""
+    values = np.linalg.eigvalsh(matrix)[::-1]
     if not values[0] > 0:
         return np.full(len(values), np.nan)
-    values = np.where(values > max(n, d) * np.finfo(np.float64).eps * values[0], values, 0.0)
+    values = np.where(values > size * np.finfo(np.float64).eps * values[0], values, 0.0)
     shares: Float64s = values / values.sum()
     return shares
 
@@ -170,9 +177,15 @@ def spectrum_measures(
     wide = x.astype(np.float64)
     directions = _directions(wide)
     value = _all_measures(wide, directions)
+    # With fewer items than dimensions, all subsets read one Gram matrix.
+    moved = centred(wide)
+    moved /= max(float(np.linalg.norm(moved)), _TINY)
+    gram = moved @ moved.T if n <= d else None
     replicates = np.array(
         [
             _all_measures(wide[rows], directions[rows])
+            if gram is None
+            else _measures_of_gram(gram[np.ix_(rows, rows)], d, directions[rows])
             for rows in random_subsets(n, resamples=resamples, fraction=fraction, rng=rng)
         ]
     )
@@ -197,6 +210,27 @@ def _all_measures(x: Float64s, directions: Float64s) -> list[float]:
     shares = gram_spectrum(x)
     return [
         _relative_entropy(gram_spectrum(x, unit_rows=True)),
+        _effective_rank(shares),
+        _participation_ratio(shares),
+        float(shares[0]),
+        _mean_cosine(directions),
+    ]
+
+
+def _measures_of_gram(gram: Float64s, d: int, directions: Float64s) -> list[float]:
+    """The same from the Gram matrix of some rows about any origin."""
+    inner = gram - gram.mean(axis=0)
+    inner -= inner.mean(axis=1, keepdims=True)
+    inner = (inner + inner.T) / 2
+    size = max(len(inner), d)
+    squares = np.diag(inner).copy()
+    # What rounding leaves of identical rows is no spectrum.
+    if not squares.max() > size * np.finfo(np.float64).eps * np.abs(np.diag(gram)).max():
+        return [*[float("nan")] * (len(_NAMES) - 1), _mean_cosine(directions)]
+    lengths = np.sqrt(np.where(squares > 0, squares, np.inf))
+    shares = _shares(inner, size)
+    return [
+        _relative_entropy(_shares(inner / np.outer(lengths, lengths), size)),
         _effective_rank(shares),
         _participation_ratio(shares),
         float(shares[0]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -77,9 +78,18 @@ def mean_canonical_correlation(x: Vectors, y: Vectors) -> float:
         raise ValueError(f"x and y must be (n, r_x) and (n, r_y): {x.shape}, {y.shape}.")
     if not (x.shape[1] and y.shape[1]):
         return float("nan")
-    bases = [np.linalg.qr(side - side.mean(axis=0))[0] for side in (x, y)]
-    found = np.linalg.svd(bases[0].T @ bases[1], compute_uv=False)
-    return float(np.clip(found, 0.0, 1.0).mean())
+    return _mean_correlations(x, (y,))[0]
+
+
+def _mean_correlations(x: Float64s, others: Sequence[Float64s]) -> list[float]:
+    """Mean canonical correlation of `x` with each of the others; one basis of `x` for all."""
+    if not (x.shape[1] and all(other.shape[1] for other in others)):
+        return [float("nan")] * len(others)
+    basis, *bases = (np.linalg.qr(side - side.mean(axis=0))[0] for side in (x, *others))
+    return [
+        float(np.clip(np.linalg.svd(basis.T @ other, compute_uv=False), 0.0, 1.0).mean())
+        for other in bases
+    ]
 
 
 def svcca(x: Vectors, y: Vectors, *, variance: float = 0.95) -> float:
@@ -118,9 +128,10 @@ def svcca_measures(
 
     Intervals are by subsampling (`subsampling.subsampling_interval`). The directions are those of
     all items; each subset centres its scores and finds its own correlations. Where all of them are
-    well above 0 the interval is as wide as the spread of the estimate (within 5 %); where some are 0
-    in truth, and their estimates positive all the same, it is a quarter to a third wider. The wrong pairs are
-    one derangement of the items: the value that unrelated sides of these spectra have.
+    well above 0 the interval is as wide as the spread of the estimate (within 5 %); where some are
+    0 in truth, and their estimates positive all the same, it is a quarter to a third wider. The
+    wrong pairs are one derangement of the items: the value that unrelated sides of these spectra
+    have.
 
     Args:
         x: `(n, d_x)`.
@@ -146,10 +157,7 @@ def svcca_measures(
     wrong = right[derangement(n, rng)]
     replicates = np.array(
         [
-            (
-                mean_canonical_correlation(left[rows], right[rows]),
-                mean_canonical_correlation(left[rows], wrong[rows]),
-            )
+            _mean_correlations(left[rows], (right[rows], wrong[rows]))
             for rows in random_subsets(n, resamples=resamples, fraction=fraction, rng=rng)
         ]
     )

@@ -1,8 +1,8 @@
-"""Tidy tables of density peaks over layers and streams, from stored neighbours."""
+"""Tidy tables of density peaks over layers and streams, from neighbour graphs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,21 +18,13 @@ from layersight.geometry.clusters import (
     peak_table,
 )
 from layersight.geometry.density import peak_measures, resampled_peaks
+from layersight.geometry.graph import ReadGraph
 from layersight.geometry.intrinsic_dimension import gride
 from layersight.geometry.measure import FEWEST_VECTORS, VectorsError
-from layersight.geometry.neighbours import Metric
-from layersight.geometry.subsampling import (
-    Indices,
-    Measure,
-    restricted_neighbours,
-    rows_without_copies,
-)
+from layersight.geometry.subsampling import Measure, restricted_neighbours, rows_without_copies
 from layersight.seeds import derive_seed
 
-Float64s = npt.NDArray[np.float64]
 Ids = npt.NDArray[Any]
-ReadNeighbours = Callable[[int, str], tuple[Ids, Indices, Float64s]]
-"""Layer and stream to item ids `(n,)`, neighbour rows `(n, k)` and distances `(n, k)`."""
 
 KEY_COLUMNS = ["subject", "probe", "stream", "layer"]
 DENSITY_COLUMNS = [*KEY_COLUMNS, "metric", "labels", "k", "n", "value", "low", "high"]
@@ -63,7 +55,7 @@ class DensityTables:
 
 
 def density_tables(
-    read: ReadNeighbours,
+    read: ReadGraph,
     *,
     subject: str,
     probe: str,
@@ -71,7 +63,6 @@ def density_tables(
     layers: Sequence[int],
     labels: Mapping[str, Mapping[str, Any]],
     seed: int,
-    metric: Metric = "euclidean",
     k: int = 16,
     z: float = 1.65,
     resamples: int = 50,
@@ -80,20 +71,19 @@ def density_tables(
 ) -> DensityTables:
     """Density peaks and their agreement with labels, for every stream and layer.
 
-    Copies of an item are left out (`rows_without_copies`); cosine distances enter as chords of the
-    unit sphere, sqrt(2 (1 - cos)), as the intrinsic dimension needs. Where fewer than
-    `FEWEST_VECTORS` distinct items, or too few for `k`, are left, the values are NaN and there is
-    no merge and no peak.
+    No distance is computed: whole and subsets read the same graph. Of items that share a vector (or
+    under the cosine metric a direction) the first stands for all; cosine distances enter as chords
+    of the unit sphere, as the intrinsic dimension needs. Where fewer than `FEWEST_VECTORS` distinct
+    items, or too few for `k`, are left, the values are NaN and there is no merge and no peak.
 
     Args:
-        read: neighbours as stored; a table wider than 4 `k` (or holding all items).
+        read: graphs with 4 `k` neighbours at least, or all.
         subject: the subject's name.
         probe: the probe set's name.
         streams: streams to measure.
         layers: layers to measure.
         labels: name of a labelling ("kind", "modality", ...) to labels by item id, as text.
         seed: the random draws of each stream and layer derive from it.
-        metric: of the stored distances.
         k: neighbours behind the density.
         z: significance of the peaks.
         resamples: subsets, each clustered anew, behind every interval.
@@ -101,7 +91,7 @@ def density_tables(
         level: coverage of the intervals.
 
     Raises:
-        VectorsError: when a table is too narrow, or an item has no label.
+        VectorsError: when a graph is too narrow, or an item has no label.
     """
     measures: list[dict[str, Any]] = []
     merges: list[pd.DataFrame] = []
@@ -109,20 +99,26 @@ def density_tables(
     for stream in streams:
         for layer in layers:
             where = f"stream {stream!r}, layer {layer}"
-            key = {"subject": subject, "probe": probe, "stream": stream, "layer": int(layer)}
-            ids, indices, distances = read(layer, stream)
-            members = rows_without_copies(indices, distances)
-            indices, distances = restricted_neighbours(indices, distances, members)
-            ids, n = np.asarray(ids)[members], len(members)
-            if metric == "cosine":
-                distances = np.sqrt(2 * distances)
+            key: dict[str, Any] = {
+                "subject": subject,
+                "probe": probe,
+                "stream": stream,
+                "layer": int(layer),
+            }
+            graph = read(layer, stream)
+            ids, indices, distances = graph.kept_ids, graph.indices, graph.lengths
+            if graph.coincident:
+                members = rows_without_copies(indices, distances)
+                indices, distances = restricted_neighbours(indices, distances, members)
+                ids = ids[members]
+            n = len(ids)
             named = {name: _labels_of(ids, of, name, where) for name, of in labels.items()}
             if not _enough(n, k, fraction):
                 measures += _undefined(key, list(labels), k, n)
                 continue
             if indices.shape[1] < min(_WIDTH * k, n - 1):
                 raise VectorsError(
-                    f"{where}: the table keeps {indices.shape[1]} neighbours of every item; "
+                    f"{where}: the graph keeps {indices.shape[1]} neighbours of every item; "
                     f"density with k = {k} needs {min(_WIDTH * k, n - 1)}."
                 )
             if not np.isfinite(gride(distances, range_max=k)[-1].dimension):

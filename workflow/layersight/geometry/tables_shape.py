@@ -9,11 +9,20 @@ import numpy as np
 import pandas as pd
 
 from layersight.geometry.dimension_correlation import dimension_correlation
+from layersight.geometry.graph import NeighbourGraph, ReadGraph
+from layersight.geometry.graph_pairs import matched_neighbours
 from layersight.geometry.imbalance import imbalance_measures
 from layersight.geometry.massive import MASSIVE_COLUMNS, massive_activations, massive_measures
-from layersight.geometry.measure import FEWEST_VECTORS, Read, Vectors, checked, matched
+from layersight.geometry.measure import (
+    FEWEST_VECTORS,
+    Read,
+    Vectors,
+    VectorsError,
+    checked,
+    matched,
+)
 from layersight.geometry.modality import cosine_measures, gap_measures
-from layersight.geometry.neighbours import Metric, first_copies, nearest_neighbours
+from layersight.geometry.neighbours import NeighboursError, first_copies
 from layersight.geometry.spectrum import spectrum_measures
 from layersight.geometry.subsampling import Measure
 from layersight.geometry.svcca import svcca_measures
@@ -24,6 +33,22 @@ SPECTRUM_COLUMNS = [
 ]  # fmt: skip
 MASSIVE_TABLE_COLUMNS = ["subject", "probe", "stream", "layer", *MASSIVE_COLUMNS]
 PAIR_COLUMNS = ["layer", "metric", "k", "n", "value", "low", "high"]
+
+_SVCCA = ("svcca", "svcca_random_pairs", "svcca_directions_x", "svcca_directions_y")
+_COSINES = tuple(
+    f"{prefix}_{name}"
+    for prefix in ("cosine", "centred_cosine")
+    for name in ("mean", "median", "random_pairs_mean", "random_pairs_median", "above_random")
+)
+_GAPS = tuple(
+    f"{name}{suffix}"
+    for name in ("modality_gap", "centroid_distance", "relative_centroid_distance")
+    for suffix in ("", "_swapped")
+)
+_DIMENSIONS = ("dimension_correlation", "dimension_correlation_p")
+_IMBALANCES = tuple(
+    f"imbalance_{way}{suffix}" for suffix in ("", "_beyond") for way in ("x_to_y", "y_to_x")
+)
 
 
 def spectrum_tables(
@@ -70,10 +95,11 @@ def spectrum_tables(
     for stream in streams:
         for layer in layers:
             _, x = checked(read, layer, stream)
-            key = {"subject": subject, "probe": probe, "stream": stream, "layer": int(layer)}
+            key: dict[str, Any] = {"subject": subject, "probe": probe, "stream": stream}
+            key["layer"] = int(layer)
             rng = np.random.default_rng(derive_seed(seed, f"geometry/spectrum/{stream}/{layer}"))
             settings: dict[str, Any] = {"resamples": resamples, "level": level, "rng": rng}
-            limits = {"magnitude": magnitude, "ratio": ratio}
+            limits: dict[str, Any] = {"magnitude": magnitude, "ratio": ratio}
             found = massive_activations(x, **limits).dimensions
             measures = massive_measures(x, **settings, **limits)
             rest = np.delete(x, found.query("massive")["dimension"].to_numpy(), axis=1)
@@ -93,15 +119,16 @@ def spectrum_tables(
 def pair_table(
     read_x: Read,
     read_y: Read,
+    graph_x: ReadGraph,
+    graph_y: ReadGraph,
     *,
     stream_x: str,
     stream_y: str,
     layers: Sequence[int],
     seed: int,
     key: Mapping[str, str],
-    metric: Metric = "euclidean",
+    variance: float = 0.95,
     k: int = 1,
-    columns: int = 128,
     permutations: int = 100,
     two_nn_fraction: float = 0.9,
     most_items: int = 2500,
@@ -116,24 +143,25 @@ def pair_table(
 
     Args:
         read_x, read_y: vectors of a layer and stream, one side each.
+        graph_x, graph_y: their neighbour graphs, for the information imbalance. Ranks beyond the
+            graphs count as `imbalance.information_imbalance` says.
         stream_x, stream_y: stream of each side.
         layers: layers to measure.
         seed: the random draws of each layer derive from it.
         key: further columns, put before the others ("subject", "stream_image", ...).
-        metric: distance behind the information imbalance.
+        variance: share of the variance that SVCCA keeps.
         k: neighbours of the information imbalance.
-        columns: neighbours kept for it.
         permutations, two_nn_fraction, most_items: as `dimension_correlation`.
         resamples: subsets or bootstrap resamples behind every interval.
-        fraction: share of the items in each subset.
+        fraction: share of the items in each subset; that of Id-Cor is its own.
         level: coverage of the intervals.
 
     Returns:
         One row for each layer and metric, columns `key` and `PAIR_COLUMNS`: those of
         `svcca_measures`, `cosine_measures` and `gap_measures` (both where the sides have the same
         number of dimensions), `imbalance_measures`, "dimension_correlation" and
-        "dimension_correlation_p" (no interval). `k` is 0 where no neighbours are used. Rows whose
-        metric is undefined, as all are where one side does not vary, are NaN or absent.
+        "dimension_correlation_p" (no interval). `k` is 0 where no neighbours are used. What is
+        undefined, as most is where one side does not vary, is NaN.
 
     Raises:
         VectorsError: when the two hold different items, an item twice, or invalid vectors.
@@ -143,33 +171,29 @@ def pair_table(
         where = f"streams {stream_x!r} and {stream_y!r}, layer {layer}"
         ids, x = checked(read_x, layer, stream_x)
         y = matched(ids, *checked(read_y, layer, stream_y), where)
-        if len(x) < FEWEST_VECTORS:
-            continue
         rng = np.random.default_rng(
             derive_seed(seed, f"geometry/pairs/{stream_x}/{stream_y}/{int(layer)}")
         )
         boot: dict[str, Any] = {"resamples": resamples, "level": level, "rng": rng}
-        measures = svcca_measures(x, y, fraction=fraction, **boot)
+        subsets = {**boot, "fraction": fraction}
+        enough = len(x) >= FEWEST_VECTORS
+        measures = _undefined(_SVCCA, len(x))
+        if enough:
+            measures = svcca_measures(x, y, variance=variance, **subsets)
         if x.shape == y.shape:
-            measures += cosine_measures(x, y, **boot)
-            if np.count_nonzero(x.any(axis=1) & y.any(axis=1)) >= FEWEST_VECTORS:
-                measures += gap_measures(x, y, fraction=fraction, **boot)
-        kept = first_copies(x) & first_copies(y)
-        near: list[Measure] = []
-        if np.count_nonzero(kept) >= FEWEST_VECTORS:
-            near = _imbalance(x[kept], y[kept], metric, k, columns, boot)
-            found = dimension_correlation(
-                x,
-                y,
-                permutations=permutations,
-                two_nn_fraction=two_nn_fraction,
-                fraction=fraction,
-                most_items=most_items,
-                **boot,
-            )
-            nowhere = float("nan")
-            p_value = Measure(found.p_value, nowhere, nowhere, "dimension_correlation_p", found.n)
-            measures += [found, p_value]
+            pointing = int(np.count_nonzero(x.any(axis=1) & y.any(axis=1)))
+            enough = pointing >= FEWEST_VECTORS
+            measures += cosine_measures(x, y, **boot) if enough else _undefined(_COSINES, pointing)
+            measures += gap_measures(x, y, **subsets) if enough else _undefined(_GAPS, pointing)
+        distinct = int(np.count_nonzero(first_copies(x) & first_copies(y)))
+        if distinct >= FEWEST_VECTORS:
+            measures += _dimension_measures(x, y, permutations, two_nn_fraction, most_items, boot)
+        else:
+            measures += _undefined(_DIMENSIONS, distinct)
+        try:
+            near = _imbalance(graph_x(layer, stream_x), graph_y(layer, stream_y), k, boot)
+        except NeighboursError as error:
+            raise VectorsError(f"{where}: {error}") from None
         whole = {**key, "layer": int(layer)}
         rows += [{**_row(whole, one), "k": 0} for one in measures]
         rows += [{**_row(whole, one), "k": k} for one in near]
@@ -186,16 +210,38 @@ def _spectrum(
 
 
 def _imbalance(
-    x: Vectors, y: Vectors, metric: Metric, k: int, columns: int, settings: Mapping[str, Any]
+    x: NeighbourGraph, y: NeighbourGraph, k: int, settings: Mapping[str, Any]
 ) -> list[Measure]:
-    if metric == "cosine":
-        pointing = x.any(axis=1) & y.any(axis=1)
-        x, y = x[pointing], y[pointing]
-    if len(x) <= k:
-        return []
-    width = min(max(columns, k), len(x) - 1)
-    tables = [nearest_neighbours(side, width, metric=metric).indices for side in (x, y)]
-    return imbalance_measures(*tables, k=k, **settings)
+    both = matched_neighbours(x, y)
+    n = len(both.item_ids)
+    if n < FEWEST_VECTORS or both.width < k:
+        return _undefined(_IMBALANCES, n)
+    return imbalance_measures(both.in_a, both.in_b, k=k, **settings)
+
+
+def _dimension_measures(
+    x: Vectors,
+    y: Vectors,
+    permutations: int,
+    two_nn_fraction: float,
+    most_items: int,
+    settings: Mapping[str, Any],
+) -> list[Measure]:
+    found = dimension_correlation(
+        x,
+        y,
+        permutations=permutations,
+        two_nn_fraction=two_nn_fraction,
+        most_items=most_items,
+        **settings,
+    )
+    nowhere = float("nan")
+    return [found, Measure(found.p_value, nowhere, nowhere, "dimension_correlation_p", found.n)]
+
+
+def _undefined(names: Sequence[str], n: int) -> list[Measure]:
+    nowhere = float("nan")
+    return [Measure(nowhere, nowhere, nowhere, name, n) for name in names]
 
 
 def _row(key: Mapping[str, Any], one: Measure) -> dict[str, Any]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from layersight.reporting import (
     figures_attention,
@@ -22,28 +20,9 @@ from layersight.reporting import (
     sentences_attention,
     sentences_outcomes,
 )
-
-
-@dataclass(frozen=True)
-class FigureEntry:
-    """One figure.
-
-    Attributes:
-        name: of its files and of its caption `workflow/report/<name>.rst`.
-        title: headline in the report.
-        tables: names of the tables it is drawn from, in the order `draw` and `say` take them.
-        draw: frames and lineup to a figure.
-        say: frames and lineup to two sentences.
-        applies: whether the (first) table has anything for it; where no subject was tuned it has
-            not.
-    """
-
-    name: str
-    title: str
-    tables: tuple[str, ...]
-    draw: Callable[..., Figure]
-    say: Callable[..., str]
-    applies: Callable[[pd.DataFrame], bool] = lambda frame: len(frame) > 0
+from layersight.reporting.catalogue_geometry import GEOMETRY
+from layersight.reporting.figure_entry import FigureEntry
+from layersight.reporting.figure_names import DRAWN_FROM
 
 
 def _has_streams(last: bool) -> Callable[[pd.DataFrame], bool]:
@@ -66,7 +45,8 @@ def _cross_modal(
     )
 
 
-FIGURES: tuple[FigureEntry, ...] = (
+_ENTRIES: tuple[FigureEntry, ...] = (
+    *GEOMETRY,
     FigureEntry(
         "scores",
         "Scores of every subject",
@@ -168,13 +148,6 @@ FIGURES: tuple[FigureEntry, ...] = (
         "cosine_centred",
         "cosine after centring each modality",
     ),
-    _cross_modal(
-        "label_overlap",
-        "Neighbours of the same kind",
-        figures_cross_modal.LABELS,
-        "label_overlap_text",
-        "share of same-kind neighbours among words",
-    ),
     FigureEntry(
         "attention",
         "Attention to the image and to the text",
@@ -197,3 +170,6 @@ FIGURES: tuple[FigureEntry, ...] = (
         sentences_outcomes.training,
     ),
 )  # fmt: skip
+
+_BY_NAME = {entry.name: entry for entry in _ENTRIES}
+FIGURES: tuple[FigureEntry, ...] = tuple(_BY_NAME[name] for name in DRAWN_FROM)

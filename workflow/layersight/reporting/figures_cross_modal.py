@@ -18,10 +18,6 @@ STREAM_SHORT = {"last": "last token", "image_mean": "image mean", "text_mean": "
 OVERLAPS = {"overlap": "overlap", "overlap_within_group": "overlap within kind"}
 CKAS = {"cka": "CKA"}
 COSINES = {"cosine": "cosine", "cosine_centred": "cosine, centred"}
-LABELS = {
-    "label_overlap_image": "same kind, pictures",
-    "label_overlap_text": "same kind, words",
-}
 
 
 def pairings(frame: pd.DataFrame) -> list[tuple[str, str, str]]:

@@ -35,6 +35,24 @@ def with_pictures(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     return [pair for pair in pairs if pair[0] not in TEXT_PROBES]
 
 
+def main_streams(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return every probe set with its last token, or where that is not read with its means."""
+    return probe_streams(frame, last=True) or probe_streams(frame, last=False)
+
+
+def rows_of(frame: pd.DataFrame, **where: object) -> pd.DataFrame:
+    """Return the rows whose columns have the given values."""
+    for column, value in where.items():
+        frame = frame[frame[column] == value]
+    return frame
+
+
+def nearest_k(values: pd.Series, wanted: int = 10) -> int:
+    """Return the number of neighbours that curves are drawn at: `wanted`, or the next below it."""
+    found = sorted(int(value) for value in set(values) if value > 0)
+    return max((value for value in found if value <= wanted), default=found[0])
+
+
 def leading(pairs: Sequence[tuple[str, str]]) -> tuple[str, str]:
     """Return the pair that stands for all: the first with pictures, if there are any."""
     return (with_pictures(pairs) or list(pairs))[0]
@@ -95,10 +113,11 @@ def subject_handles(names: Sequence[str], lineup: Lineup, *, line: bool = True) 
 
 
 def say_if_empty(ax: Axes, frame: pd.DataFrame, value: str = "value") -> None:
-    """Write into an axis that nothing is defined, where that is so."""
+    """Write into an axis that nothing is defined, or measured at all, where that is so."""
     if frame[value].notna().sum() == 0:
+        words = "not defined" if len(frame) else "not measured"
         ax.text(
-            0.5, 0.5, "not defined", transform=ax.transAxes, ha="center", va="center",
-            color="#555555",
+            0.5, 0.5, words, transform=ax.transAxes, ha="center", va="center", color="#555555"
         )  # fmt: skip
-        ax.set_yticks([])
+        # Not `set_yticks`, which would clear panels that share the axis.
+        ax.tick_params(axis="y", left=False, labelleft=False)

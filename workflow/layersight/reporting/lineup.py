@@ -55,6 +55,7 @@ class Lineup:
         level: level of the intervals.
         failed: subjects that have no results. Their variants stay in `variants`: the looks of the
             others must not change with them.
+        share: of a change that its window holds.
     """
 
     variants: tuple[str, ...]
@@ -62,6 +63,7 @@ class Lineup:
     ranges: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     level: float = 0.95
     failed: tuple[str, ...] = ()
+    share: float = 0.5
 
     @classmethod
     def of(cls, study: Study, failed: Iterable[str] = ()) -> Lineup:
@@ -76,6 +78,7 @@ class Lineup:
                 if (blocks := study.blocks(name)) is not None
             },
             level=study.statistics.level,
+            share=getattr(study.geometry, "concentration_share", 0.5),
             failed=tuple(subject for subject in study.tuned_subjects if subject in lost),
         )
 
@@ -83,6 +86,11 @@ class Lineup:
     def looks(self) -> dict[str, Look]:
         """Look of every subject; variants stand for all of their seeds."""
         return looks(self.variants)
+
+    @property
+    def share_words(self) -> str:
+        """How much of a change its window holds, in words."""
+        return "half" if self.share == 0.5 else f"{100 * self.share:g} %"
 
     @property
     def order(self) -> list[str]:

@@ -13,6 +13,12 @@ from layersight.reporting.lineup import Lineup, over_seeds
 from layersight.reporting.wording import fixed
 
 LONG = 30
+# Columns that say more of a number and do not tell rows apart.
+BESIDE = {
+    "low", "high", "scale", "n", "used", "copies", "zeros", "coincident", "interval", "spread",
+    "plateau", "reference_layer", "random_pairs", "random_low", "random_high", "chance", "classes",
+    "strength", "tokens", "p",
+}  # fmt: skip
 MOST_ROWS = 1000
 
 
@@ -56,11 +62,14 @@ def cell(value: Any) -> str:
 def page(name: str, caption: str, frame: pd.DataFrame, source: str = "") -> Page:
     """Return a frame as a page; one with layers is turned on its side, one column per layer."""
     total = len(frame)
-    layered = "layer" in frame.columns and total > 0
+    value = "dimension" if "estimator" in frame.columns else "value"
+    layered = {"layer", value} <= set(frame.columns) and total > 0
     if layered:
-        value = "dimension" if "dimension" in frame.columns else "value"
-        dropped = {"layer", value, "low", "high", "scale", "n", "duplicates"}
-        keys = [column for column in frame.columns if column not in dropped]
+        keys = [column for column in frame.columns if column not in {"layer", value, *BESIDE}]
+        # What a row lacks, such as a class fraction, tells it apart from others too.
+        frame = frame.assign(
+            **{key: frame[key].astype(object).where(frame[key].notna(), "–") for key in keys}
+        )
         wide = frame.pivot(index=keys, columns="layer", values=value)
         # pivot sorts; the table's own order of keys is the study's.
         order = frame[keys].drop_duplicates()

@@ -39,15 +39,33 @@ from layersight.study import Study
 
 SENTENCES = "sentences.json"
 # Whose first sentence says what was found; the second ones qualify it, so they come along.
-FINDINGS = ("scores", "differences", "recovery_cumulative", "recovery_sliding", "change")
-FINDINGS_BY_FIRST = ("overlap_tuned", "intrinsic_dimension", "overlap_modalities")
+FINDINGS = (
+    "scores", "differences", "recovery_cumulative", "recovery_sliding", "concentration", "change",
+)  # fmt: skip
+FINDINGS_BY_FIRST = (
+    "overlap_tuned", "intrinsic_dimension", "overlap_modalities", "density_peaks", "linear_probes",
+    "token_cloud_loss",
+)  # fmt: skip
 # Where and on what a study runs: no matter of what it finds.
 MACHINE = {"assets", "compute", "quota"}
 CAPTIONS = {
     "scores": "Scores: one row per subject, benchmark, split, condition and metric.",
     "differences": "Paired differences to aligned, on the same items.",
     "recovery": "Score and recovery of every patched model.",
-    "intrinsic_dimension": "Intrinsic dimension per estimator and neighbour ranks n1, n2.",
+    "intrinsic_dimension": "Intrinsic dimension per estimator, neighbour ranks n1, n2 and parts.",
+    "overlap": "Neighbourhood overlap at several numbers of neighbours k.",
+    "label_overlap": "Share of neighbours with the item's label; k is 0 where it is a share.",
+    "density": "Density peaks, and their agreement with labels.",
+    "density_merges": "Merges of the peaks' hierarchy, lowest first.",
+    "density_peaks": "Every density peak, with the commonest label of its items.",
+    "alignment": "How two clouds of the same items lie to each other.",
+    "spectrum": "Spectrum, anisotropy and massive activations of a cloud.",
+    "massive": "Dimensions with massive or the largest values.",
+    "linear_probes": "Linear probes, trained on one modality and tested on both.",
+    "token_clouds": "Means over prompts, one cloud a prompt.",
+    "token_cloud_loss": "Correlation of the dimension of a prompt's cloud with its loss.",
+    "matrix_change": "Change of every matrix of every block; the matrix all is the whole block.",
+    "concentration": "Centre of mass of the change and the smallest window with the share of it.",
     "cross_modal": "Agreement of picture and words.",
     "change": "Change of representations against the reference.",
     "weight_change": "Frobenius norm of the change of every block's weights.",

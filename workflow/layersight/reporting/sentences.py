@@ -8,7 +8,9 @@ from layersight.reporting.figures_change import against, as_change, change_panel
 from layersight.reporting.figures_cross_modal import PAIR_WORDS, STREAM_SHORT, pairings
 from layersight.reporting.figures_dimension import reference_scale, scale_panel
 from layersight.reporting.figures_layers import TEXT_PROBES, leading, probe_streams
+from layersight.reporting.layer_wording import farthest, reference_of
 from layersight.reporting.lineup import PROBE_WORDS, STREAM_WORDS, Lineup, over_seeds
+from layersight.reporting.sentences_neighbours import with_plateau
 from layersight.reporting.wording import (
     compared,
     ends,
@@ -43,32 +45,14 @@ def intrinsic_dimension(frame: pd.DataFrame, lineup: Lineup, *, last: bool = Tru
             f"On {where}, n = {rows['n'].max()}) no dimension is defined at any layer",
             "There are too few distinct vectors to estimate one",
         )
-    first = lineup.present(table)[0] if "aligned" not in set(table["variant"]) else "aligned"
+    first = reference_of(table, lineup)
     reference = table[table["variant"] == first]
     peak, final = largest(reference), largest(reference, "layer")
     opening = (
         f"On {where}, n = {peak.n}) the dimension of {first} is largest at layer {peak.layer}, "
         f"{with_band(peak, lineup)}, and {number(final.value)} at layer {final.layer}"
     )
-    pairs = table[table["variant"].isin(lineup.variants) & (table["variant"] != first)].merge(
-        reference, on="layer", suffixes=("", "_reference")
-    )
-    if pairs.empty:
-        return two(opening, f"No tuned subject was measured beside {first}")
-    pairs["gap"] = (pairs["value"] - pairs["value_reference"]).abs()
-    far = largest(pairs, "gap")
-    before = reference[reference["layer"] == far.layer].iloc[0]
-    side = "above" if far.value > before["value"] else "below"
-    verdict = (
-        f"the {lineup.bands} overlap, so it does not differ clearly"
-        if overlap(far, before)
-        else f"the {lineup.bands} do not overlap"
-    )
-    return two(
-        opening,
-        f"The largest departure from it is that of {far.variant}, {number(far.gap)} {side} at "
-        f"layer {far.layer}: {short(far)} against {short(before)}, and {verdict}",
-    )
+    return two(opening, farthest(table, lineup))
 
 
 def intrinsic_dimension_scales(frame: pd.DataFrame, lineup: Lineup) -> str:
@@ -84,7 +68,7 @@ def intrinsic_dimension_scales(frame: pd.DataFrame, lineup: Lineup) -> str:
             f"On {where} no dimension is defined at any scale",
             "There are too few distinct vectors to estimate one",
         )
-    first = lineup.present(table)[0] if "aligned" not in set(table["variant"]) else "aligned"
+    first = reference_of(table, lineup)
     means = table[table["variant"] == first].groupby("n2")["value"].mean()
     spread = table.groupby(["variant", "layer"])["value"].agg(["min", "max"]).reset_index()
     spread["factor"] = spread["max"] / spread["min"]
@@ -96,7 +80,8 @@ def intrinsic_dimension_scales(frame: pd.DataFrame, lineup: Lineup) -> str:
     )
     return two(
         f"On {where} the dimension of {first}, averaged over layers, is {number(means.iloc[0])} at "
-        f"n2 = {means.index[0]} and {number(means.iloc[-1])} at n2 = {means.index[-1]}",
+        f"n2 = {means.index[0]} and {number(means.iloc[-1])} at n2 = {means.index[-1]}"
+        f"{with_plateau(rows, first)}",
         f"Between scales it varies most at layer {widest.layer} of {widest.variant}, by a factor "
         f"of {number(widest.factor)}, {verdict}",
     )

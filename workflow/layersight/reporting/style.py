@@ -126,13 +126,22 @@ def layer_axis(ax: Axes, last: int, label: str | None = "layer") -> None:
         ax.set_xlabel(label)
 
 
-def legend_above(figure: Figure, handles: Sequence[Any]) -> None:
-    """Put one legend above all axes, where it hides nothing, in as few rows as fit the width."""
+def legend_above(figure: Figure, handles: Sequence[Any], title: str | None = None) -> None:
+    """Put one legend above all axes, where it hides nothing, in as few rows as fit the width.
+
+    A title of the whole figure belongs here: `suptitle` would lie on the legend.
+    """
     widths = [0.42 + 0.058 * len(str(handle.get_label())) for handle in handles]
     columns = len(handles)
     while columns > 1 and _legend_width(widths, columns) > figure.get_figwidth() - 0.2:
         columns -= 1
-    figure.legend(handles=list(handles), loc="outside upper center", ncols=max(1, columns))
+    figure.legend(
+        handles=list(handles),
+        loc="outside upper center",
+        ncols=max(1, columns),
+        title=title,
+        title_fontsize=8,
+    )
 
 
 def _legend_width(widths: Sequence[float], columns: int) -> float:

@@ -165,12 +165,20 @@ def _frames(parts: Sequence[Path], schema: pa.Schema) -> pd.DataFrame:
 
 def _schema_of(table: Path) -> pa.Schema:
     # Only here: the modules that own these schemas load torch.
-    from layersight.geometry.stages import CHANGE, CROSS_MODAL, INTRINSIC_DIMENSION
+    from layersight.geometry.graph_tables import DIMENSION
+    from layersight.geometry.linear_probe_tables import LINEAR_PROBES
+    from layersight.geometry.overlap_tables import LABEL_OVERLAP, OVERLAP
+    from layersight.geometry.stages import CHANGE, CROSS_MODAL
     from layersight.tuning.log import TRAINING
+    from layersight.tuning.matrix_change import MATRIX_CHANGE
     from layersight.tuning.weight_change import SCHEMA as WEIGHT_CHANGE
 
     schemas = {
-        "intrinsic_dimension": INTRINSIC_DIMENSION,
+        "intrinsic_dimension": DIMENSION,
+        "overlap": OVERLAP,
+        "label_overlap": LABEL_OVERLAP,
+        "linear_probes": LINEAR_PROBES,
+        "matrix_change": MATRIX_CHANGE,
         "cross_modal": CROSS_MODAL,
         "change": CHANGE,
         "weight_change": WEIGHT_CHANGE,

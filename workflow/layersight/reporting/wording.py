@@ -94,6 +94,12 @@ def listed(parts: Sequence[str]) -> str:
     return "; ".join(parts)
 
 
+def sample_of(frame: pd.DataFrame, value: str = "value") -> str:
+    """Write the sample sizes of the defined numbers, or of all if none is defined."""
+    defined = frame[frame[value].notna()]
+    return sample((defined if len(defined) else frame)["n"])
+
+
 def sample(numbers: pd.Series) -> str:
     """Write sample sizes: `n = 96`, or a range."""
     low, high = int(numbers.min()), int(numbers.max())

@@ -15,6 +15,7 @@ from torch import nn
 from layersight.models.deltas import ADAPTER, TENSORS, apply_delta
 from layersight.models.safe_files import check_model_folder, tensor_names
 from layersight.storage.tables import write_table
+from layersight.tuning.weight_change import SCHEMA as WEIGHT_CHANGE
 from layersight.tuning.weight_change import BlockTensor, tensors_of_files, tensors_of_models
 
 WHOLE_BLOCK = "all"
@@ -110,6 +111,33 @@ def matrix_change_of_tensors(subject: str, base: Path, tuned: Path) -> list[dict
     return list(_rows(subject, tensors_of_files(base, tuned), merged=False))
 
 
+def measure_weights(
+    *, subject: str, language_model: Path, tuned: Path, out: Path, matrices_out: Path
+) -> None:
+    """Compare a tuned subject's weights with the base model's, by block and by matrix.
+
+    Both tables come from one reading of the weights.
+
+    Args:
+        subject: the tuned subject's name.
+        language_model: folder of the base language model.
+        tuned: the subject's folder, with an adapter or with the tensors that learned.
+        out: table with the schema `weight_change.SCHEMA`, one row a block.
+        matrices_out: table with the schema `MATRIX_CHANGE`.
+
+    Raises:
+        DataError: the delta does not fit this base model.
+    """
+    rows = _measured(subject, language_model, tuned)
+    whole = [
+        {name: row[name] for name in WEIGHT_CHANGE.names}
+        for row in rows
+        if row["matrix"] == WHOLE_BLOCK
+    ]
+    write_table(out, whole, WEIGHT_CHANGE)
+    write_table(matrices_out, rows, MATRIX_CHANGE)
+
+
 def measure_matrix_change(*, subject: str, language_model: Path, tuned: Path, out: Path) -> None:
     """Compare a tuned subject's matrices with the base model's; write `MATRIX_CHANGE`.
 
@@ -122,18 +150,20 @@ def measure_matrix_change(*, subject: str, language_model: Path, tuned: Path, ou
     Raises:
         DataError: the delta does not fit this base model.
     """
+    write_table(out, _measured(subject, language_model, tuned), MATRIX_CHANGE)
+
+
+def _measured(subject: str, language_model: Path, tuned: Path) -> list[dict[str, Any]]:
     check_model_folder(language_model)
     if (tuned / TENSORS).is_file() and not (tuned / ADAPTER).is_dir():
         tensor_names(tuned / TENSORS)
-        rows = matrix_change_of_tensors(subject, language_model, tuned / TENSORS)
-    else:
-        # Imported only here: an adapter needs its model, and transformers takes seconds to import.
-        from layersight.models.language import load_language_model
+        return matrix_change_of_tensors(subject, language_model, tuned / TENSORS)
+    # Imported only here: an adapter needs its model, and transformers takes seconds to import.
+    from layersight.models.language import load_language_model
 
-        base, _ = load_language_model(language_model, dtype=torch.float32)
-        fresh, _ = load_language_model(language_model, dtype=torch.float32)
-        rows = matrix_change(subject, base, apply_delta(fresh, tuned))
-    write_table(out, rows, MATRIX_CHANGE)
+    base, _ = load_language_model(language_model, dtype=torch.float32)
+    fresh, _ = load_language_model(language_model, dtype=torch.float32)
+    return matrix_change(subject, base, apply_delta(fresh, tuned))
 
 
 def _rows(
