@@ -31,9 +31,10 @@ class Job:
 
 def jobs(sandbox: Sandbox) -> list[Job]:
     """All jobs that the controller knows, in the order of their numbers."""
-    shown = sandbox.run("scontrol", "-d", "show", "job", "-o")
+    # Without any job the command fails.
+    shown = sandbox.attempt("scontrol", "-d", "show", "job", "-o")
     return sorted(
-        (_job(line) for line in shown.splitlines() if line.startswith("JobId=")),
+        (_job(line) for line in shown.stdout.splitlines() if line.startswith("JobId=")),
         key=lambda job: job.number,
     )
 

@@ -63,7 +63,7 @@ class Sandbox:
 
     def run(self, *command: str) -> str:
         """Run one of Slurm's commands and return what it prints."""
-        done = self._try(*command)
+        done = self.attempt(*command)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout
 
@@ -81,7 +81,8 @@ class Sandbox:
                 timeout=PATIENCE_S,
             )
 
-    def _try(self, *command: str) -> subprocess.CompletedProcess[str]:
+    def attempt(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run one of Slurm's commands, whatever comes of it."""
         return subprocess.run(
             command,
             env={**os.environ, **self.environment()},
@@ -116,7 +117,7 @@ class Sandbox:
     def start_controller(self) -> None:
         """Start slurmctld, which finds its jobs in its state."""
         self._launch("slurmctld")
-        wait_for(lambda: self._try("scontrol", "ping").returncode == 0, "the controller")
+        wait_for(lambda: self.attempt("scontrol", "ping").returncode == 0, "the controller")
 
     def stop_controller(self) -> None:
         """Kill slurmctld; jobs go on without it."""
@@ -146,13 +147,13 @@ class Sandbox:
         """Bring a node back."""
         self.start_node(node)
         # A node that comes back by itself needs no call, and Slurm refuses it.
-        self._try("scontrol", "update", f"nodename={node}", "state=resume")
+        self.attempt("scontrol", "update", f"nodename={node}", "state=resume")
 
     def stop(self) -> None:
         """End every job and every daemon that this sandbox has started."""
         if (self.root / "run/slurmctld.pid").exists():
             # A controller that does not answer has no jobs to end.
-            self._try("scancel", f"--user={getpass.getuser()}")
+            self.attempt("scancel", f"--user={getpass.getuser()}")
             time.sleep(1)
         for name in (*NODES, "slurmctld"):
             self._end(self.root / f"run/{name}.pid", signal.SIGTERM)

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
 PATIENCE_S = 1500.0
 # The first attempt at one rule gets less memory than Snakemake alone takes.
 TOO_LITTLE = ("--set-resources", "make_probes:mem_mb=250 if attempt == 1 else 2000")
+TARGETS = ("all",)
 LOGS = "slurm-logs"
 KEEP_LOGS = ("--slurm-logdir", LOGS, "--slurm-keep-successful-logs")
 
@@ -53,13 +54,13 @@ def disturbed(sandbox, tmp_path_factory) -> Disturbed:
     """The smoke study on Slurm, disturbed in seven ways."""
     checkout = on_slurm(sandbox, tmp_path_factory.mktemp("faults") / "layersight")
     made = Disturbed(checkout)
-    command = (*COMMAND, *KEEP_LOGS, *TOO_LITTLE)
+    command = (*TARGETS, *COMMAND, *KEEP_LOGS, *TOO_LITTLE)
     with Run(checkout, *command) as run:
+        _fail_node(made, run)
+        _restart_controller(made, run)
         _cancel_by_hand(made, run)
         _reach_time_limit(made, run)
         _preempt(made, run)
-        _fail_node(made, run)
-        _restart_controller(made, run)
         _kill_driver(made, run)
         made.output += run.output
         # Its jobs go on without it; what follows must not wait for Snakemake's own.
@@ -82,10 +83,11 @@ def _reach_time_limit(made: Disturbed, run: Run) -> None:
 
 
 def _preempt(made: Disturbed, run: Run) -> None:
-    job = _at_work(made, run, lambda job: job.rule == "tune", "tune")
+    job = _at_work(made, run, lambda job: "tune_wildcards_lora" in job.comment, "tune")
     made.hit["preempted"] = job.number
     _urgent(made.checkout.sandbox)
     _wait(run, lambda: made.jobs()[job.number].restarts == 1, "preemption")
+    _wait(run, lambda: made.jobs()[job.number].state == "COMPLETED", "the preempted job")
 
 
 def _urgent(sandbox: Sandbox) -> None:
@@ -97,8 +99,7 @@ def _urgent(sandbox: Sandbox) -> None:
 
 def _fail_node(made: Disturbed, run: Run) -> None:
     sandbox = made.checkout.sandbox
-    before = {job.number for job in records.jobs(sandbox)}
-    job = _running(made, run, lambda job: job.partition == "cpu" and job.number not in before)
+    job = _running(made, run, lambda job: job.rule in ("make_images", "make_instruct"))
     made.hit["node failed"] = job.number
     sandbox.fail_node(job.nodes)
     time.sleep(2)
@@ -114,7 +115,7 @@ def _restart_controller(made: Disturbed, run: Run) -> None:
 
 
 def _kill_driver(made: Disturbed, run: Run) -> None:
-    job = _at_work(made, run, lambda job: job.rule == "score_items", "score_items")
+    job = _at_work(made, run, lambda job: job.rule == "capture_activations", "activations")
     made.hit["without driver"] = job.number
     run.process.kill()
     run.process.wait()

@@ -97,6 +97,13 @@ def test_a_partition_file_without_gpus_is_refused_for_a_study_that_needs_one(che
     assert "plain.yaml: features asks for 1 GPU, but no partition has any" in done.stdout
 
 
+def test_threads_are_those_of_the_study_whatever_the_login_node_has(checkout):
+    config = ("--config", "study=smoke", "compute={training_threads: 999}")
+    done = checkout.snakemake("--profile", "slurm", "-n", *config)
+    assert done.returncode != 0
+    assert "999 of at most 64 threads" in done.stdout
+
+
 def test_a_partition_file_that_is_missing_is_named(checkout):
     done = checkout.snakemake("--profile", "slurm", "-n", "--slurm-partition-config", "gone.yaml")
     assert done.returncode != 0

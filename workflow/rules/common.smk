@@ -412,7 +412,16 @@ def command_line():
         arguments = parse_args(sys.argv[1:])[1]
     file = arguments.slurm_partition_config
     # Of an option that was not given Snakemake has an object that says so.
-    return arguments.executor or "local", file if isinstance(file, (str, Path)) else None
+    return arguments.executor or "local", (
+        file if isinstance(file, (str, Path)) else None
+    )
+
+
+if workflow.is_main_process and command_line()[0] == "slurm":
+    # Snakemake cuts the threads of every job down to --cores, and `all` in profiles/default are the
+    # cores of this machine: a login node must not say what a node computes on.
+    workflow.resource_settings.cores = sys.maxsize
+    workflow.global_resources["_cores"] = sys.maxsize
 
 
 # Snakemake itself runs twice in a job on a cluster, and what it takes counts as the job's.

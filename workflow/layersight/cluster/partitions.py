@@ -1,7 +1,7 @@
 """The partition file: what a cluster offers, in the one place that a user edits.
 
-It is the file of Snakemake's Slurm plugin (`slurm-partition-config`), with one section more, `gpus`,
-which the plugin passes over.
+It is the file of Snakemake's Slurm plugin (`slurm-partition-config`), with one section more that
+the plugin passes over: `gpus`.
 """
 
 from __future__ import annotations
@@ -69,14 +69,14 @@ class Kind(Strict):
     memory_gb: Positive | None = None
     """Memory of one GPU, in GB; jobs that need more by prediction go elsewhere."""
     device: str | None = None
-    """Part of the name that the driver gives these GPUs, such as `A100`; looked at as a job starts."""
+    """Part of the name that the driver gives these GPUs, such as `A100`; jobs check it."""
 
 
 class Gpus(Strict):
     """How GPUs are asked for."""
 
     request: Literal["gpus", "gres"] = "gpus"
-    """`gpus` gives sbatch `--gpus=2`, `gres` gives `--gres=gpu:2`; sites differ in what they take."""
+    """`gpus` gives sbatch `--gpus=2`, `gres` gives `--gres=gpu:2`; sites take one or the other."""
     name_model: bool = False
     """Also name the first of a partition's `available_gpu_models`: `--gpus=a100:2`."""
     kinds: dict[str, Kind] = {}

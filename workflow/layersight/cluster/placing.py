@@ -8,7 +8,6 @@ from typing import Any
 
 from layersight.cluster.partitions import ClusterError, Limits, Site
 
-
 RESOURCES = ("slurm_partition", "mem_mb", "runtime", "gpu", "gpu_model", "gres", "nodes")
 """What `place` says of a job: resources of Snakemake and of its Slurm plugin."""
 
