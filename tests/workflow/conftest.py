@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -27,11 +28,16 @@ class Checkout:
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         return environment | {"LAYERSIGHT_CACHE": str(self.folder / "cache")}
 
+    @property
+    def program(self) -> list[str]:
+        """How Snakemake is called."""
+        return [sys.executable, "-m", "snakemake"]
+
     def snakemake(self, *arguments: str, study: str = "smoke") -> subprocess.CompletedProcess[str]:
         """Run Snakemake at the root of this checkout; stdout and stderr come together."""
         config = () if "--config" in arguments else ("--config", f"study={study}")
         return subprocess.run(
-            [sys.executable, "-m", "snakemake", *arguments, *config],
+            [*self.program, *arguments, *config],
             cwd=self.folder,
             env=self.environment(),
             text=True,
@@ -65,6 +71,12 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout in which the smoke study has run from nothing to its report."""
+    return run_smoke_once(tmp_path_factory)
+
+
+@functools.cache
+def run_smoke_once(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """Run the smoke study once for the tests of all folders."""
     made = copy_of_repository(tmp_path_factory.mktemp("smoke") / "layersight")
     done = made.snakemake("--cores", "2")
     assert done.returncode == 0, done.stdout[-6000:]

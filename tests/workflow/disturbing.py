@@ -8,7 +8,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -76,7 +75,7 @@ class Run:
         self.log = checkout.folder.parent / f"run-{time.monotonic_ns()}.log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "snakemake", *arguments],
+                [*checkout.program, *arguments],
                 cwd=checkout.folder,
                 env=checkout.environment(),
                 stdout=log,

@@ -54,6 +54,62 @@ def test_views_are_clean(checkout, view):
 def test_the_slurm_profile_plans_the_study_from_the_root_of_a_clone(checkout):
     done = checkout.snakemake("--profile", "slurm", "-n")
     assert done.returncode == 0, done.stdout[-3000:]
+    assert "on the GPU (tune)" in done.stdout
+
+
+def test_the_profile_for_one_machine_with_gpus_plans_the_study(checkout):
+    done = checkout.snakemake("--profile", "profiles/local-gpu", "-n")
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert re.search(r"About \d+ min on \d+ cores?", done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "partitions:\n  cpu:",
+            "partitions: {cpu: {max_threads: 64}}\nothers:\n  cpu:",
+            "gpus.kinds.a100: there is no partition a100 with max_gpu",
+        ),
+        ("    max_gpu: 8", "    max_gpus: 8", "partitions.a100-80gb.max_gpus: unknown key"),
+        (
+            "max_mem_mb: 250000 ",
+            "max_mem_mb: 500 ",
+            "fits into no partition; the nearest is cpu, where it would take",
+        ),
+        ("max_runtime: 2-00:00:00", "max_runtime: tomorrow", "'tomorrow' is no time"),
+    ],
+)
+def test_a_partition_file_that_does_not_fit_is_one_message_before_any_job(
+    edited, old, new, message
+):
+    made = edited("profiles/slurm/partitions.yaml", old, new)
+    done = made.snakemake("--profile", "slurm", "-n")
+    assert done.returncode != 0
+    assert message in done.stdout and "partitions.yaml" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert not (made.folder / "results").exists()
+
+
+def test_a_partition_file_without_gpus_is_refused_for_a_study_that_needs_one(checkout, tmp_path):
+    (tmp_path / "plain.yaml").write_text("partitions: {cpu: {max_threads: 8}}")
+    file = ("--slurm-partition-config", str(tmp_path / "plain.yaml"))
+    done = checkout.snakemake("--profile", "slurm", "-n", *file)
+    assert done.returncode != 0
+    assert "plain.yaml: features asks for 1 GPU, but no partition has any" in done.stdout
+
+
+def test_threads_are_those_of_the_study_whatever_the_login_node_has(checkout):
+    config = ("--config", "study=smoke", "compute={training_threads: 999}")
+    done = checkout.snakemake("--profile", "slurm", "-n", *config)
+    assert done.returncode != 0
+    assert "999 of at most 64 threads" in done.stdout
+
+
+def test_a_partition_file_that_is_missing_is_named(checkout):
+    done = checkout.snakemake("--profile", "slurm", "-n", "--slurm-partition-config", "gone.yaml")
+    assert done.returncode != 0
+    assert "gone.yaml" in done.stdout and "Traceback" not in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -106,11 +162,25 @@ def test_pinned_versions_of_the_conda_environment_are_those_of_the_lock_file():
         assert package in lock
 
 
-def test_every_rule_that_computes_on_a_gpu_is_sent_to_one_by_the_slurm_profile() -> None:
-    renamed = re.compile(r"use rule (\w+) as (\w+) with")
-    rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
-    names = set(ON_GPU) | {new for old, new in renamed.findall(rules) if old in ON_GPU}
-    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
-    assert set(profile["set-resources"]) == names
-    for name, resources in profile["set-resources"].items():
-        assert "gpu:a100" in resources["gres"], name
+@pytest.mark.parametrize("name", ["layersight.def", "Containerfile"])
+def test_containers_install_the_lock_file_on_the_python_of_the_lock(name):
+    """Neither registry nor builder is at hand here: the recipes are read."""
+    text = (ROOT / "envs" / name).read_text()
+    conda = yaml.safe_load((ROOT / "envs/layersight.yaml").read_text())["dependencies"]
+    (python,) = [line.removeprefix("python=") for line in conda if str(line).startswith("python=")]
+    assert re.search(rf"^F(rom:|ROM) python:{python}-slim$", text, re.MULTILINE)
+    source, place = re.findall(r"^(?:COPY| +)?\s*(requirements\.lock) (\S+)$", text, re.MULTILINE)[
+        0
+    ]
+    assert (ROOT / source).is_file()
+    assert f"pip install --no-cache-dir --requirement {place}\n" in text
+    assert not re.search(r"pip install (?!--no-cache-dir --requirement)", text)
+
+
+def test_the_apptainer_recipe_has_the_sections_that_apptainer_knows():
+    lines = (ROOT / "envs/layersight.def").read_text().splitlines()
+    header = dict(line.split(": ") for line in lines[: lines.index("")])
+    assert header == {"Bootstrap": "docker", "From": "python:3.11-slim"}
+    sections = [line for line in lines if line.startswith("%")]
+    assert sections == ["%labels", "%help", "%files", "%post", "%environment", "%test"]
+    assert all(line == "" or line.startswith(("%", "    ")) for line in lines[2:])

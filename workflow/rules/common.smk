@@ -1,8 +1,13 @@
 """The study of this run, its paths, and what every rule shares."""
 
+import contextlib
+import functools
+import io
+import os
 import re
 
 from layersight import artefacts, cost
+from layersight.cluster import partitions, placing
 from layersight.data.packages import PACKAGES, PROVENANCE, cache_folder, package_folder
 from layersight.errors import UserError
 from layersight.geometry.pairs import pools_of
@@ -17,6 +22,7 @@ from layersight.reporting.figure_names import figure_names, tables_of
 from layersight.slices import findings, take
 from layersight.study import PackagedLanguageModel, PackagedVisionEncoder
 from layersight.study_file import load_study
+from snakemake.cli import parse_args
 from snakemake.exceptions import WorkflowError
 
 
@@ -381,24 +387,102 @@ GEOMETRY_PARTS = geometry_parts()
 def predicted(rule, wildcards, fixed):
     """What one job of a rule will take."""
     known = {key: value for key, value in wildcards.items()} | fixed
+    return predicted_once(rule, **known)
+
+
+@functools.cache
+def predicted_once(rule, **known):
     return cost.predict(STUDY, rule, **known)
 
 
+@functools.cache
+def site():
+    """The partitions that jobs go to; None where they run on one machine.
+
+    A job finds the file by the variable that the run that submitted it has set.
+    """
+    path = os.environ.get(partitions.VARIABLE)
+    if workflow.is_main_process:
+        executor, given = command_line()
+        if executor != "slurm":
+            return None
+        path = given or path
+    elif "SLURM_JOB_ID" not in os.environ:
+        return None
+    if not path:
+        return None
+    os.environ[partitions.VARIABLE] = str(Path(path).absolute())
+    return partitions.read_site(Path(path))
+
+
+@functools.cache
+def command_line():
+    """Executor and partition file that command line and profiles give.
+
+    A dry run has an executor of its own, so Snakemake's parser is asked once more.
+    """
+    with contextlib.redirect_stderr(io.StringIO()):
+        arguments = parse_args(sys.argv[1:])[1]
+    file = arguments.slurm_partition_config
+    # Of an option that was not given Snakemake has an object that says so.
+    return arguments.executor or "local", (
+        file if isinstance(file, (str, Path)) else None
+    )
+
+
+if workflow.is_main_process and command_line()[0] == "slurm":
+    # Snakemake cuts the threads of every job down to --cores, and `all` in profiles/default are the
+    # cores of this machine: a login node must not say what a node computes on.
+    workflow.resource_settings.cores = sys.maxsize
+    workflow.global_resources["_cores"] = sys.maxsize
+
+
+# Snakemake itself runs twice in a job on a cluster, and what it takes counts as the job's.
+SNAKEMAKE_MB = 500
+
+
+def device_memory_mb(rule, price):
+    """Memory of one GPU that a job takes: of a model in shards, its share."""
+    shards = STUDY.compute.parallel == "fsdp" and rule in ("align", "tune")
+    return price.memory_mb / (STUDY.compute.devices if shards else 1)
+
+
+def needed(rule, wildcards, fixed, attempt, threads):
+    """What one attempt at a job needs: time and memory beyond the prediction, more on a retry."""
+    count = gpus(rule)
+    # Partitions with GPUs have some, so that `auto` computes on them.
+    assumed = {"on_gpu": True} if site() and STUDY.compute.device == "auto" else {}
+    price = predicted(rule, wildcards, fixed | assumed)
+    held = predicted(rule, wildcards, fixed | ({"on_gpu": True} if count else {}))
+    return placing.Ask(
+        " ".join([rule, *(value for _, value in wildcards.items())]),
+        gpus=count,
+        gpu_memory_mb=device_memory_mb(rule, held),
+        mem_mb=(0.5 + attempt) * price.memory_mb + (SNAKEMAKE_MB if site() else 0),
+        runtime=attempt * max(10, round(price.seconds * 4 / 60)),
+        threads=threads,
+    )
+
+
 def asked(rule, **fixed):
-    """What jobs ask for: time and memory beyond the prediction, more on a retry."""
+    """What jobs ask for; on a cluster also where they go, which follows from the rest."""
+
+    def placed(key):
+        def value(wildcards, attempt, threads):
+            first = needed(rule, wildcards, fixed, 1, threads)
+            again = needed(rule, wildcards, fixed, attempt, threads)
+            return placing.place(site(), again, first)[key]
+
+        return value
+
     return dict(
         predicted_s=lambda wildcards: max(
             1, round(predicted(rule, wildcards, fixed).seconds)
         ),
-        runtime=lambda wildcards, attempt: attempt
-        * max(10, round(predicted(rule, wildcards, fixed).seconds * 4 / 60)),
-        mem_mb=lambda wildcards, attempt: round(
-            (0.5 + attempt) * predicted(rule, wildcards, fixed).memory_mb
-        ),
         disk_mb=lambda wildcards: max(
             1, round(predicted(rule, wildcards, fixed).disk_mb)
         ),
-        gpu=gpus(rule),
+        **{key: placed(key) for key in placing.RESOURCES},
     )
 
 
@@ -422,14 +506,37 @@ def priced(job, remote):
 
 
 def on_cluster(snakemake_workflow):
-    """Whether jobs go to a cluster; a dry run has an executor of its own, so the call tells."""
+    """Whether jobs go to a cluster."""
     if not snakemake_workflow.dryrun:
         return snakemake_workflow.non_local_exec
-    return any(
-        word.split("=")[0] in ("--profile", "--executor", "-e") for word in sys.argv
+    return command_line()[0] not in ("local", "dryrun", "touch")
+
+
+def check_places(jobs):
+    """Stop a run before it submits anything if a job of it fits into no partition."""
+    if command_line()[0] != "slurm":
+        return
+    placing.check(
+        site(),
+        (
+            (
+                placing.Ask(
+                    " ".join([job.rule.name, *job.wildcards_dict.values()]),
+                    gpus=(price := priced(job, True))[3],
+                    gpu_memory_mb=device_memory_mb(price[0], price[1]),
+                    mem_mb=job.resources.get("mem_mb", 0),
+                    runtime=job.resources.get("runtime", 0),
+                    threads=job.threads,
+                ),
+                job.resources.get("slurm_partition"),
+            )
+            for job in jobs
+            if not job.is_norun and job.rule.name not in LOCAL
+        ),
     )
 
 
+LOCAL = workflow._localrules
 RUN = {}
 
 
@@ -444,6 +551,7 @@ def before_the_run(dag, jobs):
     if not jobs:
         return
     remote = on_cluster(snakemake_workflow)
+    check_places(jobs)
     rows = cost.summarise((priced(job, remote) for job in jobs), STUDY)
     totals = cost.total(rows)
     cores = None if remote else snakemake_workflow.cores

@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from layersight import interruption, plan
+from layersight.cluster.gpus import check_start
 from layersight.errors import DivergenceError, UserError
 from layersight.interruption import Interrupted
 from layersight.memory import keep_freed_memory
@@ -107,7 +108,9 @@ def job(snakemake: Any, *, online: bool = False) -> Iterator[Study]:
             stack.callback(setattr, sys, "stderr", terminal)
             attempt = _begin(snakemake, stack)
             if attempt.todo:
-                yield restore(snakemake.params.get("study", {}))
+                study = restore(snakemake.params.get("study", {}))
+                check_start(snakemake.resources, _device(study))
+                yield study
             else:
                 _say(f"{attempt.step.name}: nothing that it depends on differs; its result is kept")
             attempt.finish()
@@ -248,6 +251,11 @@ def _leave_out(snakemake: Any, error: DivergenceError) -> None:
 def _stop(snakemake: Any, message: str) -> None:
     _say(f"\n{snakemake.rule}: {message}\n")
     sys.exit(1)
+
+
+def _device(study: Study) -> str:
+    """Device that the step reads from the study; a slice may lack it."""
+    return str(getattr(getattr(study, "compute", None), "device", "auto"))
 
 
 def _say(text: str) -> None:

@@ -1,0 +1,1 @@
+"""Clusters: which partition a job goes to, and whether a job got the GPUs that it asked for."""
