@@ -8,8 +8,6 @@ import pytest
 import yaml
 from tests.workflow.conftest import ROOT
 
-from layersight.cost.rules import ON_GPU
-
 TARGETS = ("all", "data", "models", "activations", "geometry", "patching", "benchmarks", "report")
 
 

@@ -70,7 +70,9 @@ def dump(
     store = FeatureStore.of(features)
     for name, table in probes.items():
         watch = Stopwatch()
-        rows, images = tokenized_rows(study, table, subject.tokenizer, subject.model.image_tokens(store.tokens))
+        rows, images = tokenized_rows(
+            study, table, subject.tokenizer, subject.model.image_tokens(store.tokens)
+        )
         inputs = _Inputs(rows, images, read_table(table).column("item_id").to_pylist())
         shape = model_shape(subject.model.language_model)
         with _folder_for_parts(work, name, outs[name]) as parts:
