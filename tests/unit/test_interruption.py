@@ -19,7 +19,8 @@ interruption.install()
 
 
 def end(script: str) -> tuple[int, str]:
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.returncode, done.stderr
 
 
