@@ -32,6 +32,14 @@ def install() -> None:
     signal.signal(signal.SIGTERM, _on_signal)
 
 
+def ignore() -> None:
+    """Pass over SIGTERM from now on: the work is over, and the process about to end by itself.
+
+    Python calls functions of libraries as it ends; a signal in one of them would print a traceback.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def end_with_parent() -> None:
     """Ask Linux to send this process SIGTERM when its parent ends, so that no orphan goes on."""
     if sys.platform == "linux":

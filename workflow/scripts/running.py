@@ -99,6 +99,7 @@ def job(snakemake: Any, *, online: bool = False) -> Iterator[Study]:
     terminal = sys.stderr
     log = Path(snakemake.log[0])
     with ExitStack() as stack:
+        stack.callback(interruption.ignore)
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
             file = log.open("w", encoding="utf-8")

@@ -52,6 +52,8 @@ def main(request: Path) -> int:
     except BaseException:
         sys.stderr = sys.__stderr__
         raise
+    finally:
+        interruption.ignore()
     return 0
 
 
