@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -123,14 +124,15 @@ def check_text(study: Study, llm: Path, root: Path) -> None:
     rows, images = tokenized_rows(study, table, tokenizer, 0)
     assert not any(images)
     model = AutoModelForCausalLM.from_pretrained(llm, attn_implementation="eager").eval()
-    hidden = [
-        model(torch.tensor([row.input_ids]), output_hidden_states=True).hidden_states
-        for row in rows
-    ]
+    items = pq.read_table(table).column("item_id").to_pylist()
+    hidden = {
+        item: model(torch.tensor([row.input_ids]), output_hidden_states=True).hidden_states
+        for item, row in zip(items, rows, strict=True)
+    }
     results = layersight.open(root)
     for layer in range(tiny.LAYERS):
-        _, stored = results.activations("base", "pair_texts", layer, "last")
-        theirs = torch.stack([states[layer][0, -1] for states in hidden])
+        ids, stored = results.activations("base", "pair_texts", layer, "last")
+        theirs = torch.stack([hidden[item][layer][0, -1] for item in ids])
         assert theirs.std() > 0.1
         assert torch.allclose(torch.from_numpy(stored.copy()), theirs, atol=1e-4), layer
 
@@ -191,25 +193,46 @@ def hub_parts(made: Checkout, one: Combination) -> dict[str, Any]:
     return parts
 
 
-def test_a_backbone_of_the_hub_runs_offline_from_the_users_cache_to_the_report(fresh, monkeypatch):
+def check_fetched(made: Checkout) -> None:
+    """Both models lie in the cache that studies share, with where they came from."""
+    for part in ("words", "pictures"):
+        fetched = made.folder / f"cache/models/someone--{part}-{COMMIT[:12]}"
+        record = json.loads((fetched / "layersight-model.json").read_text())
+        assert record["revision"] == COMMIT and not record["converted_from_pickle"]
+
+
+def test_a_backbone_of_the_hub_is_trained_read_and_patched_offline(fresh, monkeypatch):
     one = Combination("llama", "clip", {"kind": "mlp2x_gelu"}, LORA)
     write_study(
         fresh.folder, "published", one, **hub_parts(fresh, one),
         probes={"sets": ["pair_images", "pair_texts"]},
-        benchmarks={"tasks": ["kind_image"]},
         patching={"items": 2, "sweeps": [{"kind": "cumulative", "stride": 2}]},
     )  # fmt: skip
-    done = fresh.snakemake("--cores", "2", study="published")
+    done = fresh.snakemake("--cores", "2", "activations", "patching", study="published")
     assert done.returncode == 0, done.stdout[-6000:]
-    for part in ("words", "pictures"):
-        fetched = fresh.folder / f"cache/models/someone--{part}-{COMMIT[:12]}"
-        record = json.loads((fetched / "layersight-model.json").read_text())
-        assert record["revision"] == COMMIT and not record["converted_from_pickle"]
+    check_fetched(fresh)
     root = fresh.folder / "results/published"
-    assert (root / "report/index.html").is_file()
+    sweep = json.loads((root / "patching/tuned/seed-0/manifest.json").read_text())
+    assert sweep["identities"] == "exact"
     monkeypatch.setenv("LAYERSIGHT_CACHE", str(fresh.folder / "cache"))
     study = load_study(fresh.folder / "config/studies/published.yaml")
     check_text(study, fresh.folder / "published/llm", root)
+
+
+@pytest.mark.slow
+def test_a_backbone_of_the_hub_runs_offline_from_nothing_to_the_report(fresh, monkeypatch):
+    one = Combination("qwen3", "siglip", {"kind": "mlp2x_gelu"}, FULL, whole=True)
+    write_study(fresh.folder, "published", one, **hub_parts(fresh, one))
+    done = fresh.snakemake("--cores", "2", study="published")
+    assert done.returncode == 0, done.stdout[-6000:]
+    check_fetched(fresh)
+    monkeypatch.setenv("LAYERSIGHT_CACHE", str(fresh.folder / "cache"))
+    study = load_study(fresh.folder / "config/studies/published.yaml")
+    check_run(study, fresh.folder / "results/published", one.tokens)
+    report = (fresh.folder / "results/published/report/index.html").read_text()
+    assert f"someone/words at the commit {COMMIT}" in report
+    again = fresh.snakemake("--cores", "2", study="published")
+    assert "Nothing to be done" in again.stdout
 
 
 @pytest.mark.slow
