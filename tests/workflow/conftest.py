@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -19,14 +19,20 @@ PARTS = ("Snakefile", "workflow", "config", "profiles", "envs", "slurm", "requir
 
 @dataclass
 class Checkout:
-    """A copy of the repository's own files, with an empty asset cache."""
+    """A copy of the repository's own files, with an empty asset cache.
+
+    Attributes:
+        folder: of the copy.
+        variables: of the environment, beside those of the tests.
+    """
 
     folder: Path
+    variables: dict[str, str] = field(default_factory=dict)
 
     def environment(self) -> dict[str, str]:
         """What Snakemake runs with here."""
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-        return environment | {"LAYERSIGHT_CACHE": str(self.folder / "cache")}
+        return environment | {"LAYERSIGHT_CACHE": str(self.folder / "cache")} | self.variables
 
     @property
     def program(self) -> list[str]:

@@ -360,6 +360,18 @@ EDITS = [
         STUDY | jobs("make_images", "features", "align") | AFTER_ALIGN,
         ("concepts={image_size: 96}",),
     ),
+    Edit(
+        "how a picture becomes a square",
+        STUDY | jobs("features", "align") | AFTER_ALIGN,
+        ("backbone={image_shape: pad}",),
+        because="backbone.image_shape: square -> pad",
+    ),
+    Edit(
+        "the connector",
+        STUDY | jobs("align") | AFTER_ALIGN,
+        ("backbone={connector: {kind: linear}}",),
+        because="backbone.connector.kind: mlp2x_gelu -> linear",
+    ),
     # The library: what changes no result.
     Edit(
         "a comment",

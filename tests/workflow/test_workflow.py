@@ -156,7 +156,8 @@ def test_pinned_versions_of_the_conda_environment_are_those_of_the_lock_file():
     assert {"pip": ["-r ../requirements.lock"]} in environment["dependencies"]
     lock = (ROOT / "requirements.lock").read_text().split()
     assert all("==" in line for line in lock)
-    for package in ("torch==2.13.0", "dadapy==0.3.4"):
+    # Without sentencepiece and protobuf Vicuna's tokenizer cannot be converted.
+    for package in ("torch==2.13.0", "dadapy==0.3.4", "sentencepiece==0.2.3", "protobuf==7.36.2"):
         assert package in lock
 
 

@@ -278,8 +278,7 @@ rule features:
         **told(
             "features.py",
             "seed",
-            "concepts.image_size",
-            "backbone.vision_encoder",
+            *PICTURES,
             "compute.training_threads",
             "compute.device",
             shared=True,

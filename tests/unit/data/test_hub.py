@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.server
 import json
 import os
@@ -13,6 +12,7 @@ import huggingface_hub.constants
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.unit.data.hub_cache import as_hub_cache, digests
 from tests.unit.models import tiny_checkpoints as tiny
 from transformers import LlamaForCausalLM
 
@@ -26,26 +26,8 @@ from layersight.study import Study
 NAME, COMMIT = "someone/tiny", "89abcdef0123456789abcdef0123456789abcdef"
 
 
-def digests(path: Path) -> tuple[str, str]:
-    content = path.read_bytes()
-    git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-    return hashlib.sha256(content).hexdigest(), git
-
-
-def as_hub_cache(model: Path, cache: Path) -> Path:
-    """Lay a model out as the hub's client does: blobs by digest, links in snapshots, a ref."""
-    root = cache / f"models--{NAME.replace('/', '--')}"
-    snapshot = root / "snapshots" / COMMIT
-    for folder in (root / "blobs", root / "refs", snapshot):
-        folder.mkdir(parents=True)
-    (root / "refs/main").write_text(COMMIT)
-    for path in model.iterdir():
-        sha256, git = digests(path)
-        large = path.suffix in (".safetensors", ".bin")
-        blob = root / "blobs" / (sha256 if large else git)
-        blob.write_bytes(path.read_bytes())
-        (snapshot / path.name).symlink_to(os.path.relpath(blob, snapshot))
-    return snapshot
+def in_hub_cache(model: Path, cache: Path) -> Path:
+    return as_hub_cache(model, cache, NAME, COMMIT)
 
 
 @pytest.fixture
@@ -62,7 +44,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def test_a_model_in_the_users_cache_is_taken_from_there_with_its_digests(model, cache, tmp_path):
-    snapshot = as_hub_cache(model, cache)
+    snapshot = in_hub_cache(model, cache)
     out = fetch_model(NAME, COMMIT, tmp_path / "cache/models/tiny")
     record = json.loads((out / PROVENANCE).read_text())
     assert (record["id"], record["revision"]) == (NAME, COMMIT)
@@ -94,7 +76,7 @@ def test_a_pickle_becomes_safetensors_shard_by_shard(model, cache, tmp_path):
     index = model / "pytorch_model.bin.index.json"
     index.write_text(json.dumps({"metadata": {}, "weight_map": places}))
     # As the client leaves it after downloading: the pickles are in the cache of the study.
-    as_hub_cache(model, tmp_path / "cache/models/.hub")
+    in_hub_cache(model, tmp_path / "cache/models/.hub")
     out = fetch_model(NAME, COMMIT, tmp_path / "cache/models/tiny")
     assert not list(out.glob("*.bin*"))
     assert sorted(p.name for p in out.glob("*.safetensors")) == [
@@ -135,7 +117,7 @@ def test_a_folder_of_pickles_is_converted_by_hand_and_tied_weights_are_kept(tmp_
 
 
 def test_a_file_that_is_not_what_the_hub_gave_is_refused(model, cache, tmp_path):
-    snapshot = as_hub_cache(model, cache)
+    snapshot = in_hub_cache(model, cache)
     for name in ("model.safetensors", "config.json"):
         blob = (snapshot / name).resolve()
         content = blob.read_bytes()
@@ -151,7 +133,7 @@ def test_a_snapshot_without_all_its_shards_is_not_taken(model, cache, tmp_path):
     (model / "model.safetensors").rename(model / "model-00001-of-00002.safetensors")
     places = dict.fromkeys(tensors, "model-00002-of-00002.safetensors")
     (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
-    as_hub_cache(model, cache)
+    in_hub_cache(model, cache)
     with pytest.raises(AssetError, match=r"someone/tiny: could not be fetched .*hf download"):
         fetch_model(NAME, COMMIT, tmp_path / "cache/models/tiny")
 
@@ -159,7 +141,7 @@ def test_a_snapshot_without_all_its_shards_is_not_taken(model, cache, tmp_path):
 def test_another_architecture_than_the_study_says_is_refused_when_fetched(
     smoke, model, cache, tmp_path
 ):
-    as_hub_cache(model, cache)
+    in_hub_cache(model, cache)
     _, shape = language_shape(model)
     data = smoke.model_dump(mode="json")
     data["backbone"]["language_model"] = {
@@ -218,7 +200,8 @@ def test_what_the_hub_refuses_is_said_in_one_message(server, tmp_path, code, sta
 
 def test_a_tokenizer_of_sentencepiece_becomes_a_fast_one(model, cache, tmp_path):
     """Vicuna's has tokenizer.model alone."""
-    sentencepiece = pytest.importorskip("sentencepiece")
+    import sentencepiece
+
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         (model / name).unlink(missing_ok=True)
     text = tmp_path / "text.txt"
@@ -229,7 +212,7 @@ def test_a_tokenizer_of_sentencepiece_becomes_a_fast_one(model, cache, tmp_path)
     )  # fmt: skip
     (model / "tokenizer.vocab").unlink()
     (model / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
-    as_hub_cache(model, cache)
+    in_hub_cache(model, cache)
     out = fetch_model(NAME, COMMIT, tmp_path / "cache/models/tiny")
     _, tokenizer = load_language_model(out, dtype=torch.float32)
     theirs = sentencepiece.SentencePieceProcessor(model_file=str(model / "tokenizer.model"))

@@ -68,7 +68,8 @@ def test_it_computes_what_transformers_computes(folder, feature_store):
     expected = theirs(**given, output_hidden_states=True)
     assert expected.logits[:, -1].std() > 0.05
     assert torch.allclose(model.last_logits(batch), expected.logits[:, -1], atol=1e-5)
-    read, pool = capture(model, batch, STREAMS)
+    found, pool = capture(model, batch, STREAMS)
+    read = found["residual"].pooled
     assert read.shape[0] == tiny.LAYERS + 1
     hidden = list(expected.hidden_states)
     last = model.hidden(batch)
@@ -97,11 +98,11 @@ def test_it_is_aligned_tuned_measured_and_patched(folder, feature_store, smoke, 
             study, f"{variant}/seed-0", language_model=folder, stage=out
         )
     base = subjects["aligned"].model
-    before, _ = capture(base, batch, STREAMS)
+    before = capture(base, batch, STREAMS)[0]["residual"].pooled
     for variant in study.variants:
         tuned = subjects[variant].model
         assert len(decoder_blocks(tuned.language_model)) == study.backbone.language_model.layers
-        after, _ = capture(tuned, batch, STREAMS)
+        after = capture(tuned, batch, STREAMS)[0]["residual"].pooled
         assert not torch.allclose(before[-1], after[-1])
         none, everything, some = run_hybrids(
             base,

@@ -96,21 +96,23 @@ def language_config(family: str, vocabulary: int, **more: Any) -> Any:
     )
 
 
-def write_language_model(folder: Path, family: str, *, chat: bool = True, **more: Any) -> Path:
-    """Save a tiny language model of a family and its tokenizer."""
+def write_language_model(
+    folder: Path, family: str, *, chat: bool = True, shard: str = "5GB", **more: Any
+) -> Path:
+    """Save a tiny language model of a family, in files of at most `shard`, and its tokenizer."""
     tokenizer = tiny_tokenizer(chat)
     config = language_config(family, len(tokenizer), **more)
     model = getattr(transformers, f"{LANGUAGE[family][0]}ForCausalLM")(config)
-    lively(model).save_pretrained(folder)
+    lively(model).save_pretrained(folder, max_shard_size=shard)
     tokenizer.save_pretrained(folder)
     return folder
 
 
-def vision_config(family: str) -> Any:
+def vision_config(family: str, width: int = 24) -> Any:
     """The configuration of a tiny vision encoder."""
     name, own = VISION[family]
     return getattr(transformers, f"{name}Config")(
-        hidden_size=24,
+        hidden_size=width,
         intermediate_size=48,
         num_hidden_layers=3,
         num_attention_heads=4,
@@ -135,10 +137,24 @@ def image_processor(family: str) -> Any:
     return transformers.CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size=square)
 
 
-def write_vision_encoder(folder: Path, family: str) -> Path:
-    """Save a tiny vision encoder of a family and its image processor."""
-    name = VISION[family][0]
-    model = getattr(transformers, f"{name}Model")(vision_config(family))
+def write_vision_encoder(
+    folder: Path, family: str, *, width: int = 24, whole: bool = False
+) -> Path:
+    """Save a tiny vision encoder of a family and its image processor.
+
+    `whole`: as CLIP and SigLIP are published, together with what reads words.
+    """
+    name, config = VISION[family][0], vision_config(family, width)
+    if whole:
+        name = name.removesuffix("Vision")
+        config = getattr(transformers, f"{name}Config")(
+            vision_config=config.to_dict(),
+            text_config={
+                "vocab_size": 50, "hidden_size": 16, "intermediate_size": 32,
+                "num_hidden_layers": 1, "num_attention_heads": 2, "projection_size": 16,
+            },
+        )  # fmt: skip
+    model = getattr(transformers, f"{name}Model")(config)
     lively(model, 1).save_pretrained(folder)
     image_processor(family).save_pretrained(folder)
     return folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -13,7 +13,9 @@ from torch import nn
 from layersight.errors import AssetError
 from layersight.models.checkpoints import FEATURE_TOKENS
 from layersight.models.safe_files import check_model_folder
-from layersight.study_backbone import FolderVisionEncoder, HubVisionEncoder
+
+if TYPE_CHECKING:
+    from layersight.study_backbone import FolderVisionEncoder, HubVisionEncoder
 
 Family = Literal["clip", "siglip", "dinov2"]
 _CLASSES = {"clip": "CLIPVisionModel", "siglip": "SiglipVisionModel", "dinov2": "Dinov2Model"}
