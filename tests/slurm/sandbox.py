@@ -19,6 +19,8 @@ NODES = ("cpu1", "cpu2", "gpu1")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol")
 PACKAGES = ("slurm-wlm", "munge")
 PATIENCE_S = 60.0
+MANY_CPUS = (os.cpu_count() or 1) + 6
+"""CPUs of one pretended node: more than this machine has."""
 
 
 def missing() -> list[str]:
@@ -175,7 +177,7 @@ class Sandbox:
 
     def _filled(self, text: str) -> str:
         words = {"ROOT": self.root, "HOST": socket.gethostname().split(".")[0]}
-        words |= {"USER": getpass.getuser()}
+        words |= {"USER": getpass.getuser(), "MANY": MANY_CPUS}
         words |= {f"PORT{index}": port for index, port in enumerate(self._ports)}
         for name, value in words.items():
             text = text.replace(f"@{name}@", str(value))

@@ -15,11 +15,12 @@ from layersight.models import backbones, registry
 from layersight.plan import write_plan
 from layersight.provenance.attempt import SHARED, sweep_locks
 from layersight.provenance.code import CodeIndex
-from layersight.provenance.failures import left_out
+from layersight.provenance.failures import has_failed, left_out
 from layersight.provenance.lock import RunLock
 from layersight.provenance.steps import describe
 from layersight.reporting.figure_names import figure_names, tables_of
 from layersight.slices import findings, take
+from layersight.storage import scratch
 from layersight.study import PackagedLanguageModel, PackagedVisionEncoder
 from layersight.study_file import load_study
 from snakemake.cli import parse_args
@@ -111,7 +112,8 @@ def told(script, *paths, also=(), shared=False, **more):
     """
     return {
         "study": take(STUDY, *paths),
-        "code": code_of(script, *also),
+        # Read for a job alone: a job on a cluster need not parse what others run.
+        "code": lambda wildcards: code_of(script, *also),
         **({"shared": f"{CACHE}/{SHARED}"} if shared else {}),
         **more,
     }
@@ -262,6 +264,8 @@ def training_threads():
 def why_left_out(variant, seed):
     """Why a subject has no results; None unless its training failed as it would again."""
     subject = f"{variant}/seed-{seed}"
+    if not has_failed(Path(results("")), subject):
+        return None
     step = describe(
         "tune",
         {"variant": variant, "seed": str(seed)},
@@ -559,13 +563,19 @@ def before_the_run(dag, jobs):
     cost.check_quota(STUDY, totals)
     if snakemake_workflow.dryrun:
         return
-    cost.check_space(Path(results("")), totals.disk_mb + totals.work_mb)
+    folder = scratch.scratch_folder(STUDY)
+    apart = sum(row.disk_mb for row in rows if folder and row.stage == scratch.LARGE)
+    cost.check_space(Path(results("")), totals.disk_mb + totals.work_mb - apart)
+    if apart:
+        cost.check_space(folder, apart)
     if totals.cache_mb:
         cost.check_space(Path(CACHE), totals.cache_mb)
     if not reruns.is_following():
         RUN["lock"] = RunLock(Path(results("")), STUDY.name)
         RUN["lock"].take()
-        sweep_locks(Path(results("")))
+        scratch.place_large(Path(results("")), folder)
+        for home in {Path(results("")), scratch.home_of(Path(results(scratch.LARGE)), Path(results("")))}:
+            sweep_locks(home)
     write_plan(
         Path(results(".plan.json")),
         {
