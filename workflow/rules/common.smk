@@ -7,7 +7,7 @@ import os
 import re
 
 from layersight import artefacts, cost
-from layersight.cluster import partitions, placing
+from layersight.cluster import listing, partitions, placing
 from layersight.data.packages import PACKAGES, PROVENANCE, cache_folder, package_folder
 from layersight.errors import UserError
 from layersight.geometry.pairs import pools_of
@@ -517,27 +517,27 @@ def on_cluster(snakemake_workflow):
 
 
 def check_places(jobs):
-    """Stop a run before it submits anything if a job of it fits into no partition."""
+    """List what jobs ask a cluster for; stop a run of which one fits into no partition."""
     if command_line()[0] != "slurm":
         return
-    placing.check(
-        site(),
+    asked_for = [
         (
-            (
-                placing.Ask(
-                    " ".join([job.rule.name, *job.wildcards_dict.values()]),
-                    gpus=(price := priced(job, True))[3],
-                    gpu_memory_mb=device_memory_mb(price[0], price[1]),
-                    mem_mb=job.resources.get("mem_mb", 0),
-                    runtime=job.resources.get("runtime", 0),
-                    threads=job.threads,
-                ),
-                job.resources.get("slurm_partition"),
-            )
-            for job in jobs
-            if not job.is_norun and job.rule.name not in LOCAL
-        ),
-    )
+            job.rule.name,
+            placing.Ask(
+                " ".join([job.rule.name, *job.wildcards_dict.values()]),
+                gpus=(price := priced(job, True))[3],
+                gpu_memory_mb=device_memory_mb(price[0], price[1]),
+                mem_mb=job.resources.get("mem_mb", 0),
+                runtime=job.resources.get("runtime", 0),
+                threads=job.threads,
+            ),
+            job.resources.get("slurm_partition"),
+        )
+        for job in jobs
+        if not job.is_norun and job.rule.name not in LOCAL
+    ]
+    placing.check(site(), [(ask, partition) for _, ask, partition in asked_for])
+    reruns.say(listing.listing(asked_for))
 
 
 LOCAL = workflow._localrules
