@@ -50,9 +50,9 @@ class Disturbed:
 
 
 @pytest.fixture(scope="module")
-def disturbed(sandbox, tmp_path_factory) -> Disturbed:
+def disturbed(cluster, tmp_path_factory) -> Disturbed:
     """The smoke study on Slurm, disturbed in seven ways."""
-    checkout = on_slurm(sandbox, tmp_path_factory.mktemp("faults") / "layersight")
+    checkout = on_slurm(cluster, tmp_path_factory.mktemp("faults") / "layersight")
     made = Disturbed(checkout)
     command = (*TARGETS, *COMMAND, *KEEP_LOGS, *TOO_LITTLE)
     with Run(checkout, *command) as run:
