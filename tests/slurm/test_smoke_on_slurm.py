@@ -44,7 +44,10 @@ def asks_for_a_gpu(rule: str) -> bool:
 def test_every_gpu_rule_ran_in_partition_a100_with_the_gpu_that_it_asked_for(jobs):
     ran = [job for job in jobs if asks_for_a_gpu(job.rule)]
     # The smoke study leaves out attention and token clouds: tests/workflow/test_places.py.
-    assert {job.rule.replace("_base_", "_") for job in ran} == ON_GPU - {"attention", "token_clouds"}
+    assert {job.rule.replace("_base_", "_") for job in ran} == ON_GPU - {
+        "attention",
+        "token_clouds",
+    }
     assert {(job.partition, job.nodes) for job in ran} == {("a100", "gpu1")}
     assert {(job.gpus_asked, job.gpus_given) for job in ran} == {("gres:gpu:1", "gpu:a100:1")}
 

@@ -574,7 +574,10 @@ def before_the_run(dag, jobs):
         RUN["lock"] = RunLock(Path(results("")), STUDY.name)
         RUN["lock"].take()
         scratch.place_large(Path(results("")), folder)
-        for home in {Path(results("")), scratch.home_of(Path(results(scratch.LARGE)), Path(results("")))}:
+        for home in {
+            Path(results("")),
+            scratch.home_of(Path(results(scratch.LARGE)), Path(results(""))),
+        }:
             sweep_locks(home)
     write_plan(
         Path(results(".plan.json")),

@@ -67,7 +67,7 @@ def test_activations_that_lie_among_the_results_are_not_hidden_behind_a_link(res
     assert f"{results / 'activations'}: holds activations already" in said
     # What it says to do is what helps.
     commands = said[said.index("(mkdir") + 1 : said.index("), or unset")]
-    assert os.system(commands) == 0  # noqa: S605
+    assert os.system(commands) == 0
     place_large(results, tmp_path / "scratch")
     assert (results / "activations").is_symlink() and (results / "activations/base").is_dir()
 

@@ -93,8 +93,8 @@ def check_process(processes: int, device: str) -> None:
         return
     if len(devices) < processes:
         raise ClusterError(
-            f"compute.devices: training on {processes} devices, but torch sees {len(devices)} GPU(s) "
-            f"on {_node()}: ask for fewer devices, or let the job have them all "
+            f"compute.devices: training on {processes} devices, but torch sees "
+            f"{len(devices)} GPU(s) on {_node()}: ask for fewer devices, or let the job have them all "
             f"(CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', '')})"
         )
     check_devices(processes, devices, expected({}))

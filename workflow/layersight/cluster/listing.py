@@ -27,9 +27,7 @@ def listing(jobs: Iterable[tuple[str, Ask, str | None]]) -> str:
     for (rule, gpus, threads, partition), asks in groups.items():
         memory = size(max(ask.mem_mb for ask in asks))
         time = _time(max(ask.runtime for ask in asks))
-        table.append(
-            (rule, str(len(asks)), str(gpus or ""), str(threads), memory, time, partition)
-        )
+        table.append((rule, str(len(asks)), str(gpus or ""), str(threads), memory, time, partition))
     widths = [max(len(line[column]) for line in table) for column in range(len(HEAD))]
     lines = [
         "  ".join(
