@@ -94,8 +94,8 @@ def check_process(processes: int, device: str) -> None:
     if len(devices) < processes:
         raise ClusterError(
             f"compute.devices: training on {processes} devices, but torch sees "
-            f"{len(devices)} GPU(s) on {_node()}: ask for fewer devices, or let the job have them all "
-            f"(CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', '')})"
+            f"{len(devices)} GPU(s) on {_node()}: ask for fewer devices, or let the job "
+            f"have them all (CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', '')})"
         )
     check_devices(processes, devices, expected({}))
 

@@ -1,8 +1,8 @@
 """Large results on a scratch file system, reached through a link in the folder of results.
 
-Activations of a large model take more than many quotas allow, and can be made again. With a scratch
-folder set, `results/<study>/activations` is a link to a folder there, and unfinished and kept copies
-of activations lie beside that folder, so that files are only moved within one file system.
+Activations of a large model take more than many quotas allow, and can be made again. With a
+scratch folder set, `results/<study>/activations` is a link to a folder there, and unfinished and
+kept copies of activations lie beside that folder, so that files move within one file system.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def place_large(results: Path, scratch: Path | None) -> None:
             ) from None
         raise UserError(
             f"{target}: the scratch folder cannot be written ({error.strerror}): correct "
-            f"{VARIABLE} (or compute.scratch); if that file system is gone, remove the link {link} and "
-            "activations are made again; nothing has been started"
+            f"{VARIABLE} (or compute.scratch); if that file system is gone, remove the link "
+            f"{link} and activations are made again; nothing has been started"
         ) from None
 
 
