@@ -47,7 +47,7 @@ def completed(sandbox: Sandbox) -> list[dict[str, str]]:
 
 
 def _job(line: str) -> Job:
-    found = dict(re.findall(r"([\w/:]+)=(\S*)", line))
+    found = dict(re.findall(r"([\w/:]+)=(?!\(null\))(\S*)", line))
     return Job(
         number=int(found["JobId"]),
         comment=found.get("Comment", ""),

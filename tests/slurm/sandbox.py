@@ -122,8 +122,8 @@ class Sandbox:
         wait_for(lambda: self.attempt("scontrol", "ping").returncode == 0, "the controller")
 
     def stop_controller(self) -> None:
-        """Kill slurmctld; jobs go on without it."""
-        self._end(self.root / "run/slurmctld.pid", signal.SIGKILL)
+        """End slurmctld; jobs go on without it."""
+        self._end(self.root / "run/slurmctld.pid", signal.SIGTERM)
 
     def start_node(self, node: str) -> None:
         """Start the daemon of one node."""

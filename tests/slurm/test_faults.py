@@ -110,7 +110,7 @@ def _urgent(sandbox: Sandbox) -> None:
 
 def _fail_node(made: Disturbed, run: Run) -> None:
     sandbox = made.checkout.sandbox
-    job = _running(made, run, lambda job: job.rule in ("make_images", "make_instruct"))
+    job = _at_work(made, run, lambda job: job.rule == "make_images", "make_images")
     made.hit["node failed"] = job.number
     sandbox.fail_node(job.nodes)
     time.sleep(2)
@@ -118,7 +118,7 @@ def _fail_node(made: Disturbed, run: Run) -> None:
 
 
 def _restart_controller(made: Disturbed, run: Run) -> None:
-    job = _running(made, run, lambda job: job.partition == "a100")
+    job = _at_work(made, run, lambda job: job.rule == "features", "features")
     made.hit["without controller"] = job.number
     made.checkout.sandbox.stop_controller()
     time.sleep(5)
