@@ -197,12 +197,14 @@ class Sandbox:
         pid_file.unlink(missing_ok=True)
 
 
-def wait_for(seen: Callable[[], object], what: str, seconds: float = PATIENCE_S) -> None:
-    """Wait until something is true."""
+def wait_for(
+    seen: Callable[[], object], what: str, seconds: float = PATIENCE_S, every: float = 0.2
+) -> None:
+    """Wait until something is true, and look for it so often."""
     end = time.monotonic() + seconds
     while not seen():
         assert time.monotonic() < end, f"waited in vain for {what}"
-        time.sleep(0.2)
+        time.sleep(every)
 
 
 def _spools() -> list[str]:

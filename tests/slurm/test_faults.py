@@ -174,7 +174,7 @@ def _wait(run: Run, seen: Callable[[], object], what: str) -> None:
         assert run.process.poll() is None, run.output[-4000:]
         return seen()
 
-    wait_for(look, what, PATIENCE_S)
+    wait_for(look, what, PATIENCE_S, every=0.5)
 
 
 def test_the_run_ends_complete(disturbed):
