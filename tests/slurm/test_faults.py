@@ -61,8 +61,7 @@ def disturbed(cluster, tmp_path_factory) -> Disturbed:
         _fail_node(made, run)
         _restart_controller(made, run)
         _cancel_by_hand(made, run)
-        _reach_time_limit(made, run)
-        _preempt(made, run)
+        _disturb_training(made, run)
         _kill_driver(made, run)
         made.output += run.output
         # Its jobs go on without it; what follows must not wait for Snakemake's own.
@@ -78,18 +77,22 @@ def _cancel_by_hand(made: Disturbed, run: Run) -> None:
     made.checkout.sandbox.run("scancel", str(job.number))
 
 
-def _reach_time_limit(made: Disturbed, run: Run) -> None:
-    job = _at_work(made, run, lambda job: job.comment.endswith("tune_wildcards_full_0"), "tune")
-    made.hit["out of time"] = job.number
-    made.checkout.sandbox.run("scontrol", "update", f"JobId={job.number}", "EndTime=now+1")
+def _disturb_training(made: Disturbed, run: Run) -> None:
+    """Let one training job reach its time limit, and another one be preempted.
 
-
-def _preempt(made: Disturbed, run: Run) -> None:
-    job = _at_work(made, run, lambda job: "tune_wildcards_lora" in job.comment, "tune")
-    made.hit["preempted"] = job.number
-    _urgent(made.checkout.sandbox)
-    _wait(run, lambda: made.jobs()[job.number].restarts == 1, "preemption")
-    _wait(run, lambda: made.jobs()[job.number].state == "COMPLETED", "the preempted job")
+    Both are held until Slurm ends them, since the training of the smoke study takes seconds. Slurm
+    wakes a held process before it asks it to end.
+    """
+    sandbox = made.checkout.sandbox
+    late = _held(made, run, lambda job: job.comment.endswith("tune_wildcards_full_0"))
+    made.hit["out of time"] = late.number
+    in_the_way = _held(made, run, lambda job: "tune_wildcards_lora" in job.comment)
+    made.hit["preempted"] = in_the_way.number
+    sandbox.run("scontrol", "update", f"JobId={late.number}", "EndTime=now+1")
+    _wait(run, lambda: made.jobs()[late.number].state == "TIMEOUT", "the time limit")
+    _urgent(sandbox)
+    _wait(run, lambda: made.jobs()[in_the_way.number].restarts == 1, "preemption")
+    _wait(run, lambda: made.jobs()[in_the_way.number].state == "COMPLETED", "the preempted job")
 
 
 def _urgent(sandbox: Sandbox) -> None:
@@ -142,15 +145,24 @@ def _at_work(made: Disturbed, run: Run, wanted: Callable[[Job], bool], script: s
     return job
 
 
-def _script_of_job(folder: Path, number: int, script: str) -> bool:
+def _held(made: Disturbed, run: Run, wanted: Callable[[Job], bool]) -> Job:
+    """Wait for a training job at work, and stop its clock."""
+    job = _at_work(made, run, wanted, "tune")
+    process = _script_of_job(made.checkout.folder, job.number, "tune")
+    assert process is not None
+    process.suspend()
+    return job
+
+
+def _script_of_job(folder: Path, number: int, script: str) -> psutil.Process | None:
     for process in processes_in(folder):
         # It may end while it is looked at.
         with suppress(psutil.Error):
             if script_of(process) == script and (
                 process.environ().get("SLURM_JOB_ID") == str(number)
             ):
-                return True
-    return False
+                return process
+    return None
 
 
 def _running(made: Disturbed, run: Run, wanted: Callable[[Job], bool]) -> Job:
@@ -204,6 +216,7 @@ def test_a_job_cancelled_by_hand_comes_back(disturbed):
 
 def test_a_training_job_that_reached_its_time_limit_comes_back_with_more_time(disturbed):
     assert disturbed.ends("out of time") == ["TIMEOUT"]
+    # The job that comes back may be in the way as well.
     (again,) = disturbed.followers("out of time")
     assert (again.state, again.minutes) == ("COMPLETED", "00:20:00")
 
