@@ -17,7 +17,7 @@ from tests.slurm.sandbox import Sandbox, wait_for
 from tests.workflow.disturbing import Run, digests, left_behind, processes_in, script_of
 
 pytestmark = pytest.mark.slow
-PATIENCE_S = 1500.0
+PATIENCE_S = 3600.0
 # The first attempt at one rule gets less memory than Snakemake alone takes.
 TOO_LITTLE = ("--set-resources", "make_probes:mem_mb=250 if attempt == 1 else 2000")
 TARGETS = ("all",)
@@ -140,9 +140,21 @@ def _kill_driver(made: Disturbed, run: Run) -> None:
 
 def _at_work(made: Disturbed, run: Run, wanted: Callable[[Job], bool], script: str) -> Job:
     """Wait for a job of which the script itself runs."""
-    job = _running(made, run, wanted)
-    _wait(run, lambda: _script_of_job(made.checkout.folder, job.number, script), script)
-    return job
+    found: list[Job] = []
+
+    def look() -> bool:
+        found[:] = [
+            job
+            for job in records.jobs(made.checkout.sandbox)
+            if job.state == "RUNNING"
+            and job.number not in made.hit.values()
+            and wanted(job)
+            and _script_of_job(made.checkout.folder, job.number, script)
+        ]
+        return bool(found)
+
+    _wait(run, look, f"{script} to disturb")
+    return found[0]
 
 
 def _held(made: Disturbed, run: Run, wanted: Callable[[Job], bool]) -> Job:
@@ -163,22 +175,6 @@ def _script_of_job(folder: Path, number: int, script: str) -> psutil.Process | N
             ):
                 return process
     return None
-
-
-def _running(made: Disturbed, run: Run, wanted: Callable[[Job], bool]) -> Job:
-    found: list[Job] = []
-
-    def look() -> bool:
-        jobs = records.jobs(made.checkout.sandbox)
-        found[:] = [
-            job
-            for job in jobs
-            if job.state == "RUNNING" and job.number not in made.hit.values() and wanted(job)
-        ]
-        return bool(found)
-
-    _wait(run, look, "a job to disturb")
-    return found[0]
 
 
 def _wait(run: Run, seen: Callable[[], object], what: str) -> None:
