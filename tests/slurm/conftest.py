@@ -37,7 +37,7 @@ class OnSlurm(Checkout):
 
 
 @pytest.fixture(scope="session")
-def sandbox() -> Iterator[Sandbox]:
+def cluster() -> Iterator[Sandbox]:
     """A running cluster; installs Slurm where this is possible."""
     why = install()
     if why is not None:

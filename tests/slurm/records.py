@@ -20,6 +20,7 @@ class Job:
     gpus_asked: str
     gpus_given: str
     memory: str
+    cpus: int
     restarts: int
     minutes: str
     run: str
@@ -46,7 +47,7 @@ def completed(sandbox: Sandbox) -> list[dict[str, str]]:
 
 
 def _job(line: str) -> Job:
-    found = dict(re.findall(r"([\w/:]+)=(\S*)", line))
+    found = dict(re.findall(r"([\w/:]+)=(?!\(null\))(\S*)", line))
     return Job(
         number=int(found["JobId"]),
         comment=found.get("Comment", ""),
@@ -56,6 +57,7 @@ def _job(line: str) -> Job:
         gpus_asked=found.get("TresPerJob", found.get("TresPerNode", "")),
         gpus_given=found.get("JOB_GRES", ""),
         memory=found.get("MinMemoryNode", ""),
+        cpus=int(found["NumCPUs"]),
         restarts=int(found["Restarts"]),
         minutes=found["TimeLimit"],
         run=found["JobName"],

@@ -19,6 +19,8 @@ NODES = ("cpu1", "cpu2", "gpu1")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol")
 PACKAGES = ("slurm-wlm", "munge")
 PATIENCE_S = 60.0
+MANY_CPUS = (os.cpu_count() or 1) + 6
+"""CPUs of one pretended node: more than this machine has."""
 
 
 def missing() -> list[str]:
@@ -120,8 +122,8 @@ class Sandbox:
         wait_for(lambda: self.attempt("scontrol", "ping").returncode == 0, "the controller")
 
     def stop_controller(self) -> None:
-        """Kill slurmctld; jobs go on without it."""
-        self._end(self.root / "run/slurmctld.pid", signal.SIGKILL)
+        """End slurmctld; jobs go on without it."""
+        self._end(self.root / "run/slurmctld.pid", signal.SIGTERM)
 
     def start_node(self, node: str) -> None:
         """Start the daemon of one node."""
@@ -175,7 +177,7 @@ class Sandbox:
 
     def _filled(self, text: str) -> str:
         words = {"ROOT": self.root, "HOST": socket.gethostname().split(".")[0]}
-        words |= {"USER": getpass.getuser()}
+        words |= {"USER": getpass.getuser(), "MANY": MANY_CPUS}
         words |= {f"PORT{index}": port for index, port in enumerate(self._ports)}
         for name, value in words.items():
             text = text.replace(f"@{name}@", str(value))
@@ -195,12 +197,14 @@ class Sandbox:
         pid_file.unlink(missing_ok=True)
 
 
-def wait_for(seen: Callable[[], object], what: str, seconds: float = PATIENCE_S) -> None:
-    """Wait until something is true."""
+def wait_for(
+    seen: Callable[[], object], what: str, seconds: float = PATIENCE_S, every: float = 0.2
+) -> None:
+    """Wait until something is true, and look for it so often."""
     end = time.monotonic() + seconds
     while not seen():
         assert time.monotonic() < end, f"waited in vain for {what}"
-        time.sleep(0.2)
+        time.sleep(every)
 
 
 def _spools() -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 
 from layersight import prune
 from layersight.errors import UserError
+from layersight.storage.scratch import place_large
 
 HEAD = "output_file\tdate\trule\tlog-file(s)\tstatus\tplan\n"
 
@@ -83,6 +84,21 @@ def test_removing_is_asked_for(results, monkeypatch, capsys, delete):
     assert (results / "models/lora").exists() is not delete
     assert (results / "models/full/seed-0/connector.safetensors").is_file()
     assert (results / "patching/full/seed-0/manifest.json").is_file()
+
+
+def test_what_lies_on_a_scratch_file_system_is_pruned_there(results, tmp_path):
+    place_large(results, tmp_path / "scratch")
+    home = (results / "activations").resolve().parent
+    lines = summary("full")
+    for variant in ("full", "lora"):
+        (home / f"activations/{variant}/seed-0/texts").mkdir(parents=True)
+        (home / f".kept/activations/{variant}/seed-0/texts/abc").mkdir(parents=True)
+    lines.append("results/mini/activations/full/seed-0/texts\t-\tcapture\t\tok\tno update\n")
+    found = prune.unnamed(results, prune.named_paths(lines))
+    assert {path for path in found if "activations" in path.parts} == {
+        results / "activations/lora",
+        home / ".kept/activations/lora",
+    }
 
 
 @pytest.mark.parametrize("text", ["", "Error: no such study\n", HEAD])

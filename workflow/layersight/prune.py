@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +15,8 @@ from pathlib import Path
 from layersight import artefacts
 from layersight.errors import UserError
 from layersight.provenance import attempt, failures, lock, records
+from layersight.provenance.keep import remove
+from layersight.storage.scratch import home_of
 
 ALWAYS = {attempt.DIGESTS, lock.LOCK, failures.FOLDER, ".plan.json", "README.md"}
 BESIDE = {artefacts.MANIFEST, ".snakemake_timestamp"}
@@ -61,8 +62,13 @@ def unnamed(root: Path, named: set[Path]) -> list[Path]:
     # Training shows its steps beside its log, and in a folder of that name for TensorBoard.
     known |= {logs / job.with_suffix(".parquet") for job in jobs}
     known |= {logs / job for job in jobs}
+    # Large results may lie on another file system, and with them what is kept of them.
+    homes = {root, *(home_of(entry, root) for entry in _sorted(root) if entry.is_symlink())}
     known |= {
-        root / attempt.KEPT / path.relative_to(root) for path in named if path.is_relative_to(root)
+        home / attempt.KEPT / path.relative_to(root)
+        for path in named
+        if path.is_relative_to(root)
+        for home in homes
     }
     above = {parent for path in known for parent in path.parents}
     found: list[Path] = []
@@ -70,6 +76,8 @@ def unnamed(root: Path, named: set[Path]) -> list[Path]:
         if entry.name in ALWAYS or entry.name in (records.FOLDER, attempt.UNFINISHED):
             continue
         _walk(entry, known, above, found)
+    for home in sorted(homes - {root}):
+        _walk(home / attempt.KEPT, known, above, found)
     found += _old_records(root, named)
     return found
 
@@ -125,10 +133,7 @@ def main() -> None:
     for path in found:
         print(f"{size_of(path) / 1e6:10.1f} MB  {path}")
         if asked.delete:
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+            remove(path)
     if not found:
         print("Nothing to prune: the study names all of its results.")
     elif asked.delete:

@@ -390,6 +390,10 @@ class Compute(Strict):
     """Also write the training log for TensorBoard, where that is installed."""
     checkpoint_seconds: Annotated[float, Field(ge=0.0)] = 300.0
     """Training keeps a checkpoint this often, so that a killed job loses no more; 0: every step."""
+    scratch: str | None = None
+    """Folder of a large file system for activations, which `results/<study>/activations` then links
+    to; `$USER` and `~` are filled in, and the variable `LAYERSIGHT_SCRATCH` goes first. null keeps
+    activations among the results."""
 
 
 class Quota(Strict):

@@ -7,7 +7,7 @@ import os
 import re
 
 from layersight import artefacts, cost
-from layersight.cluster import partitions, placing
+from layersight.cluster import listing, partitions, placing
 from layersight.data.packages import PACKAGES, PROVENANCE, cache_folder, package_folder
 from layersight.errors import UserError
 from layersight.geometry.pairs import pools_of
@@ -15,11 +15,12 @@ from layersight.models import backbones, registry
 from layersight.plan import write_plan
 from layersight.provenance.attempt import SHARED, sweep_locks
 from layersight.provenance.code import CodeIndex
-from layersight.provenance.failures import left_out
+from layersight.provenance.failures import has_failed, left_out
 from layersight.provenance.lock import RunLock
 from layersight.provenance.steps import describe
 from layersight.reporting.figure_names import figure_names, tables_of
 from layersight.slices import findings, take
+from layersight.storage import scratch
 from layersight.study import PackagedLanguageModel, PackagedVisionEncoder
 from layersight.study_file import load_study
 from snakemake.cli import parse_args
@@ -111,7 +112,8 @@ def told(script, *paths, also=(), shared=False, **more):
     """
     return {
         "study": take(STUDY, *paths),
-        "code": code_of(script, *also),
+        # Read for a job alone: a job on a cluster need not parse what others run.
+        "code": lambda wildcards: code_of(script, *also),
         **({"shared": f"{CACHE}/{SHARED}"} if shared else {}),
         **more,
     }
@@ -262,6 +264,8 @@ def training_threads():
 def why_left_out(variant, seed):
     """Why a subject has no results; None unless its training failed as it would again."""
     subject = f"{variant}/seed-{seed}"
+    if not has_failed(Path(results("")), subject):
+        return None
     step = describe(
         "tune",
         {"variant": variant, "seed": str(seed)},
@@ -513,27 +517,27 @@ def on_cluster(snakemake_workflow):
 
 
 def check_places(jobs):
-    """Stop a run before it submits anything if a job of it fits into no partition."""
+    """List what jobs ask a cluster for; stop a run of which one fits into no partition."""
     if command_line()[0] != "slurm":
         return
-    placing.check(
-        site(),
+    asked_for = [
         (
-            (
-                placing.Ask(
-                    " ".join([job.rule.name, *job.wildcards_dict.values()]),
-                    gpus=(price := priced(job, True))[3],
-                    gpu_memory_mb=device_memory_mb(price[0], price[1]),
-                    mem_mb=job.resources.get("mem_mb", 0),
-                    runtime=job.resources.get("runtime", 0),
-                    threads=job.threads,
-                ),
-                job.resources.get("slurm_partition"),
-            )
-            for job in jobs
-            if not job.is_norun and job.rule.name not in LOCAL
-        ),
-    )
+            job.rule.name,
+            placing.Ask(
+                " ".join([job.rule.name, *job.wildcards_dict.values()]),
+                gpus=(price := priced(job, True))[3],
+                gpu_memory_mb=device_memory_mb(price[0], price[1]),
+                mem_mb=job.resources.get("mem_mb", 0),
+                runtime=job.resources.get("runtime", 0),
+                threads=job.threads,
+            ),
+            job.resources.get("slurm_partition"),
+        )
+        for job in jobs
+        if not job.is_norun and job.rule.name not in LOCAL
+    ]
+    placing.check(site(), [(ask, partition) for _, ask, partition in asked_for])
+    reruns.say(listing.listing(asked_for))
 
 
 LOCAL = workflow._localrules
@@ -559,13 +563,22 @@ def before_the_run(dag, jobs):
     cost.check_quota(STUDY, totals)
     if snakemake_workflow.dryrun:
         return
-    cost.check_space(Path(results("")), totals.disk_mb + totals.work_mb)
+    folder = scratch.scratch_folder(STUDY)
+    apart = sum(row.disk_mb for row in rows if folder and row.stage == scratch.LARGE)
+    cost.check_space(Path(results("")), totals.disk_mb + totals.work_mb - apart)
+    if apart:
+        cost.check_space(folder, apart)
     if totals.cache_mb:
         cost.check_space(Path(CACHE), totals.cache_mb)
     if not reruns.is_following():
         RUN["lock"] = RunLock(Path(results("")), STUDY.name)
         RUN["lock"].take()
-        sweep_locks(Path(results("")))
+        scratch.place_large(Path(results("")), folder)
+        for home in {
+            Path(results("")),
+            scratch.home_of(Path(results(scratch.LARGE)), Path(results(""))),
+        }:
+            sweep_locks(home)
     write_plan(
         Path(results(".plan.json")),
         {

@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from layersight.cluster import gpus
-from layersight.cluster.gpus import Device, check_devices, check_start, check_visible, requested
+from layersight.cluster.gpus import (
+    Device,
+    check_devices,
+    check_process,
+    check_start,
+    check_visible,
+    requested,
+)
 from layersight.cluster.partitions import VARIABLE, ClusterError, Kind
 
 A100 = Device("NVIDIA A100-SXM4-40GB", 42.4)
@@ -61,6 +68,8 @@ def test_what_is_expected_stands_in_the_partition_file_of_the_run(in_slurm, monk
     monkeypatch.setenv(VARIABLE, str(root / "profiles/slurm/partitions.yaml"))
     assert gpus.expected({"slurm_partition": "a100-80gb"}) == Kind(memory_gb=80, device="A100")
     assert gpus.expected({"slurm_partition": "cpu"}) == Kind()
+    monkeypatch.setenv("SLURM_JOB_PARTITION", "a100")
+    assert gpus.expected({}) == Kind(memory_gb=40, device="A100")
     monkeypatch.delenv("SLURM_JOB_ID")
     assert gpus.expected({"slurm_partition": "a100"}) == Kind()
 
@@ -89,3 +98,23 @@ def test_slurm_giving_too_few_is_an_error_even_where_gpus_are_pretended(in_slurm
 def test_a_job_that_asks_for_none_looks_at_none(in_slurm, monkeypatch):
     monkeypatch.setattr(gpus, "DRIVER", Path("/"))
     check_start({"gpu": 0}, "cuda")
+
+
+@no_gpu
+def test_processes_that_train_together_compute_on_the_cpu_only_if_the_study_lets_them(in_slurm):
+    check_process(2, "cpu")
+    check_process(2, "auto")
+    told = r"training on 2 devices, but torch sees 0 GPU\(s\) on gpu1.*CUDA_VISIBLE_DEVICES=0"
+    with pytest.raises(ClusterError, match=told):
+        check_process(2, "cuda")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+def test_more_processes_than_gpus_are_refused_by_each_of_them():
+    check_process(torch.cuda.device_count(), "auto")
+    with pytest.raises(ClusterError, match="compute.devices: training on 99 devices"):
+        check_process(99, "auto")
+    name = torch.cuda.get_device_name(0)
+    check_devices(1, gpus.seen(), Kind(device=name))
+    with pytest.raises(ClusterError, match=f"is a {name}, but the partition file says A100X"):
+        check_devices(1, gpus.seen(), Kind(device="A100X"))

@@ -15,7 +15,7 @@ from tests.conftest import tiny_model
 from tests.unit.tuning.killing import contents, write_conversations, write_features
 
 from layersight import interruption
-from layersight.errors import DataError, DivergenceError, TrainingError
+from layersight.errors import DataError, DivergenceError, TrainingError, UserError
 from layersight.interruption import Interrupted
 from layersight.models.blocks import decoder_blocks
 from layersight.tuning.launch import launch
@@ -187,6 +187,12 @@ def test_what_goes_wrong_in_the_processes_is_said_once_as_on_one_device(inputs, 
     with pytest.raises(DataError, match="has 3 rows, full/seed-0 needs 20"):
         start(other, "full", tmp_path / "y", devices=2)
     assert not (tmp_path / "x").exists() and not (tmp_path / "y").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_processes_without_the_gpus_that_the_study_asks_for_say_so(inputs, tmp_path):
+    with pytest.raises(UserError, match="training on 2 devices, but torch sees 0 GPU"):
+        start(inputs, "full", tmp_path / "x", devices=2, device="cuda")
 
 
 def test_half_precision_trains_float32_parameters(inputs, tmp_path):

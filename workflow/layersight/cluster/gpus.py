@@ -34,7 +34,9 @@ def requested(resources: Mapping[str, Any]) -> int:
 
 def expected(resources: Mapping[str, Any]) -> Kind:
     """Return what the partition file says of the GPUs of the job's partition."""
-    path, partition = os.environ.get(VARIABLE), resources.get("slurm_partition")
+    path = os.environ.get(VARIABLE)
+    # What Slurm says of a job goes before what was asked for.
+    partition = os.environ.get("SLURM_JOB_PARTITION") or resources.get("slurm_partition")
     if not path or not partition or "SLURM_JOB_ID" not in os.environ:
         return Kind()
     return read_site(Path(path)).kind(str(partition))
@@ -70,6 +72,32 @@ def check_start(resources: Mapping[str, Any], device: str) -> None:
         check_visible(count, os.environ.get("CUDA_VISIBLE_DEVICES"))
     if device == "cuda" or (in_slurm and DRIVER.exists()):
         check_devices(count, seen(), expected(resources))
+
+
+def check_process(processes: int, device: str) -> None:
+    """Stop one of several training processes if they have not a GPU each.
+
+    With `compute.device: auto` and no GPU at all every process computes on the CPU.
+
+    Args:
+        processes: how many train together on this node.
+        device: `compute.device` of the study.
+
+    Raises:
+        ClusterError: too few GPUs, or others than the partition file says.
+    """
+    if device == "cpu":
+        return
+    devices = seen()
+    if not devices and device == "auto":
+        return
+    if len(devices) < processes:
+        raise ClusterError(
+            f"compute.devices: training on {processes} devices, but torch sees "
+            f"{len(devices)} GPU(s) on {_node()}: ask for fewer devices, or let the job "
+            f"have them all (CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', '')})"
+        )
+    check_devices(processes, devices, expected({}))
 
 
 def check_visible(count: int, visible: str | None) -> None:

@@ -15,6 +15,7 @@ from layersight.provenance.digests import Digests
 from layersight.provenance.keep import Keep, remove
 from layersight.provenance.lock import is_still_there
 from layersight.provenance.records import Step, write_record
+from layersight.storage.scratch import home_of
 
 UNFINISHED = ".unfinished"
 LOCK = "lock"
@@ -35,14 +36,15 @@ class Attempt:
     def __init__(self, step: Step, *, results: Path, shared: Path | None) -> None:
         self.step = step
         self._digests = Digests(results / DIGESTS)
-        self._kept = Keep(results / KEPT, copy=False, only_latest=True)
+        home = home_of(Path(step.outputs[0]), results)
+        self._kept = Keep(home / KEPT, copy=False, only_latest=True)
         self._shared = None if shared is None else Keep(shared, copy=True, only_latest=False)
         self._results = results
         self._read = {
             path: self._digests.of(path) for paths in step.inputs.values() for path in paths
         }
         self._keys = {path: step.key(path, self._digests) for path in step.outputs}
-        self._root = results / UNFINISHED / step.name.replace(" ", "/")
+        self._root = home / UNFINISHED / step.name.replace(" ", "/")
         whole = hashlib.sha256(json.dumps(self._keys, sort_keys=True).encode()).hexdigest()
         self.work = self._root / f"work-{whole[:16]}"
         self.todo: list[str] = list(step.outputs)

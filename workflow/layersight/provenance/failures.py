@@ -26,6 +26,11 @@ def leave_out(results: Path, subject: str, step: Step, message: str) -> None:
         beside.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
+def has_failed(results: Path, subject: str) -> bool:
+    """Return whether a failure of a subject is noted, of whatever settings and code."""
+    return _path(results, subject).is_file()
+
+
 def left_out(results: Path, subject: str, step: Step) -> str | None:
     """Return why a subject is left out; None if it is not, or if its settings or code are new."""
     try:

@@ -13,6 +13,7 @@ from pathlib import Path
 from torch.distributed import run
 
 from layersight import interruption
+from layersight.cluster.gpus import check_process
 from layersight.errors import DivergenceError, UserError
 from layersight.interruption import EXIT_CODE, Interrupted
 from layersight.slices import restore
@@ -36,6 +37,8 @@ def main(request: Path) -> int:
         for name, value in asked["arguments"].items()
     }
     try:
+        check_process(int(os.environ.get("WORLD_SIZE", "1")), asked["study"]["compute"]["device"])
+
         from layersight.tuning import stages
 
         getattr(stages, asked["stage"])(restore(asked["study"]), **arguments)
