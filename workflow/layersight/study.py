@@ -26,6 +26,12 @@ from layersight.study_backbone import (
     RandomVisionEncoder,  # noqa: F401
     Template,
 )
+from layersight.study_data import (
+    Conversations,
+    FileConversations,  # noqa: F401
+    HubConversations,  # noqa: F401
+    Pictures,  # noqa: F401
+)
 from layersight.study_measures import Attention, Geometry, LinearProbes, TokenClouds
 from layersight.tuning import methods
 
@@ -109,19 +115,6 @@ class Concepts(Strict):
         return self
 
 
-class Conversations(Strict):
-    """Training conversations from elsewhere, with their pictures in a folder."""
-
-    source: Literal["llava", "parquet"]
-    """`llava`: LLaVA's JSON, a list of `{id, image, conversations}`. `parquet`: a table, or a
-    folder of its parts, with the columns of `data/instruct.parquet`."""
-    file: str
-    """The JSON file; the table, or the folder of its parts."""
-    pictures: str
-    """Folder of the pictures; `image` or `image_id` is a path in it. They pass through the vision
-    encoder as training reads them."""
-
-
 class Optimisation(Strict):
     """How long and how fast a stage learns. AdamW with warm-up and cosine decay."""
 
@@ -152,6 +145,9 @@ class Optimisation(Strict):
     """Compute blocks again in the backward pass rather than keep what they computed."""
     template: Template | None = None
     """Conversation template of this stage; null takes the backbone's."""
+    max_tokens: PositiveInt | None = None
+    """Longer conversations are cut off behind so many tokens, as LLaVA-1.5 cuts at 2,048; null
+    refuses those that are longer than the language model reads."""
 
     @model_validator(mode="after")
     def _parts(self) -> Optimisation:

@@ -53,7 +53,7 @@ _UNREADABLE = (
     RecursionError,
 )  # fmt: skip
 _NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
-_PARTS = {"language_model", "vision_encoder"}
+_PARTS = {"language_model", "vision_encoder", "data"}
 """Where another `source` has other keys: it replaces what was inherited."""
 _LARGEST_INTEGER = 2**63 - 1
 _LONGEST_SHOWN = 80

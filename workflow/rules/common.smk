@@ -439,12 +439,15 @@ if workflow.is_main_process and command_line()[0] == "slurm":
 
 # Snakemake itself runs twice in a job on a cluster, and what it takes counts as the job's.
 SNAKEMAKE_MB = 500
+# A job may take four times the prediction; of a long one two and a half hours and half more.
+MARGIN, LONG_MARGIN, LONG_S = 4, 1.5, 2.5 * 3600
+LEAST_MARGIN = 1.15
 
 
-def device_memory_mb(rule, price):
-    """Memory of one GPU that a job takes: of a model in shards, its share."""
-    shards = STUDY.compute.parallel == "fsdp" and rule in ("align", "tune")
-    return price.memory_mb / (STUDY.compute.devices if shards else 1)
+def minutes_allowed(seconds):
+    """Minutes that a job may take, for a slower machine than the one predicted for."""
+    room = min(MARGIN * seconds, LONG_MARGIN * seconds + LONG_S)
+    return max(10, round(room / 60))
 
 
 def needed(rule, wildcards, fixed, attempt, threads):
@@ -457,11 +460,21 @@ def needed(rule, wildcards, fixed, attempt, threads):
     return placing.Ask(
         " ".join([rule, *(value for _, value in wildcards.items())]),
         gpus=count,
-        gpu_memory_mb=device_memory_mb(rule, held),
+        gpu_memory_mb=held.on_one_gpu_mb,
         mem_mb=(0.5 + attempt) * price.memory_mb + (SNAKEMAKE_MB if site() else 0),
-        runtime=attempt * max(10, round(price.seconds * 4 / 60)),
+        runtime=attempt * minutes_allowed(price.seconds),
         threads=threads,
+        least_runtime=max(10, round(LEAST_MARGIN * price.seconds / 60)),
     )
+
+
+@functools.cache
+def placed_once(rule, names, fixed, attempt, threads):
+    """Where one attempt at a job goes, and what it asks for."""
+    wildcards, fixed = dict(names), dict(fixed)
+    first = needed(rule, wildcards, fixed, 1, threads)
+    again = needed(rule, wildcards, fixed, attempt, threads)
+    return placing.place(site(), again, first)
 
 
 def asked(rule, **fixed):
@@ -469,9 +482,8 @@ def asked(rule, **fixed):
 
     def placed(key):
         def value(wildcards, attempt, threads):
-            first = needed(rule, wildcards, fixed, 1, threads)
-            again = needed(rule, wildcards, fixed, attempt, threads)
-            return placing.place(site(), again, first)[key]
+            names = tuple(wildcards.items())
+            return placed_once(rule, names, tuple(fixed.items()), attempt, threads)[key]
 
         return value
 
@@ -523,7 +535,7 @@ def check_places(jobs):
                 placing.Ask(
                     " ".join([job.rule.name, *job.wildcards_dict.values()]),
                     gpus=(price := priced(job, True))[3],
-                    gpu_memory_mb=device_memory_mb(price[0], price[1]),
+                    gpu_memory_mb=price[1].on_one_gpu_mb,
                     mem_mb=job.resources.get("mem_mb", 0),
                     runtime=job.resources.get("runtime", 0),
                     threads=job.threads,

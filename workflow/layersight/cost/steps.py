@@ -17,20 +17,24 @@ _MB = 1e6
 Window = tuple[str, int, int | None]
 
 
-def speed(study: Study, threads: int, on_gpu: bool | None) -> float:
+def speed(study: Study, threads: int, on_gpu: bool | None, *, trains: bool = False) -> float:
     """Return floating-point operations per second of a job.
 
-    A GPU's speed is the published peak of an A100 times an assumed utilisation: none was measured.
+    A GPU's speed is the published peak of an A100 times a utilisation, which is fitted for training
+    in half precision, and else assumed.
 
     Args:
         study: the study.
         threads: of the job.
         on_gpu: whether a GPU computes; None: if `compute.device` is `cuda`.
+        trains: whether the job trains.
     """
     precision = study.compute.precision
-    if study.compute.device == "cuda" if on_gpu is None else on_gpu:
-        return of.A100_PEAK_FLOPS[precision] * of.ASSUMED_GPU_UTILISATION
-    return of.CORE_FLOPS * threads * (of.EMULATED_BFLOAT16 if precision == "bfloat16" else 1.0)
+    if _uses_gpu(study, on_gpu):
+        fitted = trains and precision != "float32"
+        share = of.TRAINING_UTILISATION if fitted else of.ASSUMED_GPU_UTILISATION
+        return of.A100_PEAK_FLOPS[precision] * share
+    return of.CORE_FLOPS * threads * (1.0 if precision == "float32" else of.EMULATED_BFLOAT16)
 
 
 def align(study: Study, *, on_gpu: bool | None = None) -> Cost:
@@ -237,9 +241,13 @@ def features(study: Study, images: int | None = None, *, on_gpu: bool | None = N
     return Cost(of.START_SECONDS + seconds, memory, stored / _MB)
 
 
+def _uses_gpu(study: Study, on_gpu: bool | None) -> bool:
+    return study.compute.device == "cuda" if on_gpu is None else on_gpu
+
+
 def _encoder_speed(study: Study, threads: int, on_gpu: bool | None) -> float:
     """Return floating-point operations per second in float32."""
-    if study.compute.device == "cuda" if on_gpu is None else on_gpu:
+    if _uses_gpu(study, on_gpu):
         return of.A100_PEAK_FLOPS["float32"] * of.ASSUMED_GPU_UTILISATION
     return of.CORE_FLOPS * threads
 
@@ -255,39 +263,64 @@ def _training(
 ) -> Cost:
     settings, shape = getattr(study, stage), sizes.shape(study)
     each, batch = sizes.number_bytes(study), settings.batch_size
-    tokens = settings.steps * batch * sizes.sequence(study, of.TEXT_TOKENS)
-    labels = settings.steps * batch * of.ANSWER_TOKENS[stage] / 2
+    conversations = settings.steps * batch
+    tokens = conversations * sizes.training_sequence(study, stage)
+    tokens *= of.PADDED if stage == "tuning" and settings.data is not None else 1.0
+    labels = conversations * of.ANSWER_TOKENS[stage] / 2
     # Two operations a weight and token forward, two back through it, two for its gradient; and
     # what adapters compute, at most two tensors at each of the seven linear layers of a block.
     beside = of.ADAPTER_PASSES * min(1.0, learns.tensors / (14 * shape.layers))
     passes = 4.0 + (beside if learns.adapter else 2.0 * learns.share)
+    # Blocks are computed forward once more.
+    passes += 2.0 if settings.gradient_checkpointing else 0.0
     work = passes * (tokens * shape.layers * shape.block + labels * shape.embeddings)
-    weights = shape.parameters * each
+    # The frozen encoder reads pictures from elsewhere forward, in the training's precision.
+    pictures = sizes.pictures_in_training(study, stage)
+    encoder = sizes.encoder_parameters(study)
+    work += 2.0 * pictures * sizes.image_features(study) * (encoder or 0)
+    own = 0 if learns.adapter else learns.parameters
+    # What learns is loaded as the rest, and then kept in float32.
+    weights = (shape.parameters - own) * each + own * learns.bytes_each
     learnt = learns.parameters * learns.bytes_each
     connector = sizes.connector_parameters(study) * 4
-    seconds = of.START_SECONDS + 2 * weights / of.LOAD_BYTES_PER_SECOND
-    if settings.gradient_checkpointing:
-        work *= 4 / 3
-    speed_of_all = speed(study, study.compute.training_threads, on_gpu) * study.compute.devices
-    seconds += work / speed_of_all
+    seconds = of.START_SECONDS + 2 * shape.parameters * each / of.LOAD_BYTES_PER_SECOND
+    devices = study.compute.devices
+    seconds += work / (speed(study, study.compute.training_threads, on_gpu, trains=True) * devices)
+    if encoder is None:
+        pixels = pictures * sizes.picture_side(study) ** 2
+        seconds += pixels * of.ENCODER_SECONDS_PER_PIXEL / (study.compute.training_threads * devices)
 
     numbers = of.KEPT_WIDTHS * shape.width + of.KEPT_INTERMEDIATES * shape.intermediate
     # A device computes its share of the batch, part by part.
-    rows = batch / (settings.accumulate * study.compute.devices)
-    layers = 2 if settings.gradient_checkpointing else shape.layers
-    kept = rows * sizes.sequence(study) * layers * numbers * each
+    rows = batch / (settings.accumulate * devices)
+    longest = sizes.training_sequence(study, stage, peak=True)
+    if settings.gradient_checkpointing:
+        # The input of every block, and all of the one or two that are computed again.
+        kept = rows * longest * (shape.layers * shape.width + 2 * numbers) * each
+    else:
+        kept = rows * longest * shape.layers * numbers * each
     kept *= of.ADAPTER_KEEPS if learns.adapter else 1.0
-    kept += of.LOGIT_COPIES * rows * of.ANSWER_TOKENS[stage] * shape.vocabulary * 4
-    # An adapter comes on top of the model's weights; gradient and two moments of all that learns.
+    answers = of.ANSWER_TOKENS[stage] if settings.data is None else longest
+    answers = min(answers, longest - sizes.image_tokens(study))
+    kept += of.LOGIT_COPIES * rows * answers * shape.vocabulary * 4
+    # Gradient and two moments of all that learns; an adapter comes on top of the model's weights.
     states = (4 if learns.adapter else 3) * learnt + 4 * connector
-    memory = of.LOAD_MB + (of.ADAPTER_MB if learns.adapter else 0.0)
-    memory += (weights + states + kept + features_bytes(study, sizes.pictures(study))) / _MB
+    fixed = of.LOAD_MB + (of.ADAPTER_MB if learns.adapter else 0.0)
+    fixed += (features_bytes(study, sizes.pictures(study)) + 4 * (encoder or 0) * bool(pictures)) / _MB
+    shared = study.compute.parallel == "fsdp" and devices > 1
+    held = fixed + ((weights + states) / (devices if shared else 1) + kept) / _MB
+    # Every process reads the whole model, and puts it on its device, before it is divided.
+    device = max(held, fixed + weights / _MB)
+    memory = devices * device
+    if devices > 1 and _uses_gpu(study, on_gpu):
+        # The host has the model of every process, and in the end all that learnt.
+        memory = max(devices * (fixed + weights / _MB), fixed + (weights + states) / _MB)
 
     disk = connector + learnt + learns.tensors * of.TENSOR_BYTES + of.MANIFEST_BYTES
     disk += of.TABLE_BYTES + settings.steps * of.ROW_BYTES["training"]
     # A checkpoint holds what learns and its two moments.
     work_bytes = of.CHECKPOINT_COPIES * 3 * (learnt + connector)
-    return Cost(seconds, memory, disk / _MB, work_bytes / _MB)
+    return Cost(seconds, memory, disk / _MB, work_bytes / _MB, device)
 
 
 def _measuring(
@@ -321,4 +354,5 @@ def _largest(costs: Iterable[Cost]) -> Cost:
         max(cost.memory_mb for cost in found),
         max(cost.disk_mb for cost in found),
         max(cost.work_mb for cost in found),
+        max(cost.on_one_gpu_mb for cost in found),
     )
