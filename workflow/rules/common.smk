@@ -8,6 +8,7 @@ import re
 
 from layersight import artefacts, cost
 from layersight.cluster import partitions, placing
+from layersight.data import elsewhere
 from layersight.data.packages import PACKAGES, PROVENANCE, cache_folder, package_folder
 from layersight.errors import UserError
 from layersight.geometry.pairs import pools_of
@@ -20,7 +21,11 @@ from layersight.provenance.lock import RunLock
 from layersight.provenance.steps import describe
 from layersight.reporting.figure_names import figure_names, tables_of
 from layersight.slices import findings, take
-from layersight.study import PackagedLanguageModel, PackagedVisionEncoder
+from layersight.study import (
+    HubConversations,
+    PackagedLanguageModel,
+    PackagedVisionEncoder,
+)
 from layersight.study_file import load_study
 from snakemake.cli import parse_args
 from snakemake.exceptions import WorkflowError
@@ -251,6 +256,63 @@ def conversations_of(stage):
     if data.source == "parquet":
         return data.file
     return results(artefacts.IMPORTED).format(stage=stage)
+
+
+def is_json(stage):
+    """Whether a stage's conversations are LLaVA's JSON, from a file or the hub."""
+    data = getattr(STUDY, stage).data
+    return data is not None and data.source in ("llava", "hub")
+
+
+def markers_of(stage):
+    """Files in the cache that tell what a stage's conversations and pictures are."""
+    data = getattr(STUDY, stage).data
+    if not isinstance(data, HubConversations):
+        return []
+    folder = elsewhere.conversations_folder(data, Path(CACHE))
+    return [str(folder / elsewhere.CONVERSATIONS_MARKER), *archives_of(stage)]
+
+
+def archives_of(stage):
+    """What appears last when an archive of pictures of a stage has been fetched and unpacked."""
+    data = getattr(STUDY, stage).data
+    return [
+        str(
+            elsewhere.archive_folder(data, pictures, Path(CACHE))
+            / elsewhere.PICTURES_MARKER
+        )
+        for pictures in data.pictures.values()
+        if pictures.path is None
+    ]
+
+
+def json_of(stage):
+    """What a stage's conversations are read from."""
+    data = getattr(STUDY, stage).data
+    return data.file if data.source == "llava" else markers_of(stage)
+
+
+def pictures_of(stage):
+    """Folder of the pictures of a stage's conversations from elsewhere."""
+    data = getattr(STUDY, stage).data
+    return (
+        None if data is None else str(elsewhere.pictures_folder(data, Path(CACHE)))
+    )
+
+
+def elsewhere_of(stage):
+    """Where conversations from elsewhere lie, and how many were published."""
+    data = getattr(STUDY, stage).data
+    return dict(
+        conversations=str(elsewhere.conversations_file(data, Path(CACHE))),
+        pictures=pictures_of(stage),
+        published=data.rows if isinstance(data, HubConversations) else None,
+    )
+
+
+def published_of(stage):
+    """What importing a stage's conversations reads of the study."""
+    return [f"{stage}.data"] if stage in OF_THE_HUB else []
 
 
 def training_threads():
@@ -549,6 +611,7 @@ def check_places(jobs):
 
 
 LOCAL = workflow._localrules
+TRAINS = ("fetch_conversations", "import_align", "import_instruct", "align", "tune")
 RUN = {}
 
 
@@ -568,6 +631,7 @@ def before_the_run(dag, jobs):
     totals = cost.total(rows)
     cores = None if remote else snakemake_workflow.cores
     reruns.say(cost.render(rows, STUDY, cores))
+    say_downloads(jobs, snakemake_workflow.dryrun)
     cost.check_quota(STUDY, totals)
     if snakemake_workflow.dryrun:
         return
@@ -588,6 +652,23 @@ def before_the_run(dag, jobs):
             for _, price, threads, _, _ in [priced(job, remote)]
         },
     )
+
+
+def say_downloads(jobs, dryrun):
+    """Say what will be downloaded; stop a run that waits for pictures which only people can put."""
+    fetched = [
+        (job.rule.name, job.wildcards_dict, predicted(job.rule.name, job.wildcards, {}))
+        for job in jobs
+        if cost.stage_of(job.rule.name) == "assets"
+    ]
+    said = cost.render_downloads(cost.downloads(STUDY, fetched))
+    if said:
+        reruns.say(said)
+    if not dryrun and any(job.rule.name in TRAINS for job in jobs):
+        for message in cost.missing(STUDY):
+            raise WorkflowError(
+                f"config/studies/{STUDY.name}.yaml: {message}; nothing has been started"
+            )
 
 
 def after_the_run():

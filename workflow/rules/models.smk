@@ -9,6 +9,7 @@ rule align:
         features=results(artefacts.FEATURES),
         # Read where the pictures are from elsewhere.
         package=vision_weights() if STUDY.align.data else [],
+        pictures=markers_of("align"),
     output:
         directory(results(artefacts.ALIGNED)),
     log:
@@ -33,6 +34,7 @@ rule align:
             shared=True,
             checkpoint_seconds=STUDY.compute.checkpoint_seconds,
             tensorboard=STUDY.compute.tensorboard,
+            pictures=pictures_of("align"),
         ),
     message:
         "Aligning features: the connector learns, {STUDY.align.steps} steps"
@@ -50,6 +52,7 @@ rule tune:
         # Read where the vision encoder learns.
         images=lambda wildcards: pictures_to_learn(wildcards.variant),
         package=lambda wildcards: encoder_to_learn(wildcards.variant),
+        pictures=markers_of("tuning"),
     output:
         directory(results(artefacts.TUNED)),
     log:
@@ -68,6 +71,7 @@ rule tune:
         shared=f"{CACHE}/{SHARED}",
         checkpoint_seconds=STUDY.compute.checkpoint_seconds,
         tensorboard=STUDY.compute.tensorboard,
+        pictures=pictures_of("tuning"),
     message:
         "Tuning the variant {wildcards.variant}, seed {wildcards.seed}, {STUDY.tuning.steps} steps"
     script:

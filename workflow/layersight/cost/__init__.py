@@ -6,8 +6,9 @@ holds the predictions against such a measurement.
 """
 
 from layersight.cost.constants import LOAD_MB
+from layersight.cost.downloads import downloads, missing, render as render_downloads
 from layersight.cost.estimate import Cost
-from layersight.cost.rules import ON_GPU, RULES, STAGES, predict
+from layersight.cost.rules import ON_GPU, RULES, STAGES, predict, stage_of
 from layersight.cost.sizes import parameters
 from layersight.cost.steps import activations, align, benchmarks, features, patching, tune
 from layersight.cost.summary import (
@@ -33,11 +34,15 @@ __all__ = [
     "benchmarks",
     "check_quota",
     "check_space",
+    "downloads",
     "features",
+    "missing",
     "parameters",
     "patching",
     "predict",
+    "stage_of",
     "render",
+    "render_downloads",
     "summarise",
     "total",
     "tune",

@@ -43,6 +43,8 @@ FIGURES_MB = 360.0
 DRAWING_MB = 180.0
 """A process that rasterises pictures."""
 
+IMPORT_SECONDS = 3e-4
+"""A conversation from elsewhere: reading it, and looking for its picture on a shared disk."""
 TEXT_TOKENS = 25
 """Mean tokens of a conversation besides the image."""
 PEAK_TEXT_TOKENS = 30

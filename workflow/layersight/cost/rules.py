@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from layersight.cost import geometry, light, steps
@@ -13,6 +14,8 @@ STAGES: dict[str, dict[str, Callable[..., Cost]]] = {
     "assets": {
         "fetch_package": light.fetch_package,
         "fetch_model": light.fetch_model,
+        "fetch_pictures": light.fetch_pictures,
+        "fetch_conversations": light.fetch_conversations,
         "convert_language_model": light.convert_language_model,
     },
     "data": {
@@ -20,8 +23,8 @@ STAGES: dict[str, dict[str, Callable[..., Cost]]] = {
         "make_images": light.make_images,
         "make_align": light.make_align,
         "make_instruct": light.make_instruct,
-        "import_align": light.import_conversations,
-        "import_instruct": light.import_conversations,
+        "import_align": partial(light.import_conversations, stage="align"),
+        "import_instruct": partial(light.import_conversations, stage="tuning"),
         "make_probes": light.make_probes,
         "make_benchmarks": light.make_benchmarks,
         "features": steps.features,

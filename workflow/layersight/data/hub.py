@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from layersight.data.packages import only_one
 from layersight.errors import AssetError
@@ -93,14 +93,14 @@ def _fetch_into(name: str, revision: str, folder: Path, tokenizer: bool) -> None
     own = folder.parent / ".hub"
     snapshot = _in_user_cache(name, revision) or _download(name, revision, own)
     files = {path.name: path for path in sorted(snapshot.iterdir()) if path.is_file()}
-    digests = {file: _checked(path, name) for file, path in files.items()}
+    digests = {file: checked(path, name) for file, path in files.items()}
     weights, pickled = _weights(files)
     if not weights:
         raise AssetError(f"{name}: has no weights at {revision}, neither safetensors nor a pickle")
     with atomic_folder(folder) as beside:
         for file, path in files.items():
             if file in weights or not file.endswith((".safetensors", ".bin", ".bin.index.json")):
-                _take(path, beside / file)
+                take(path, beside / file)
         if pickled:
             from layersight.models.pickled import convert_pickles
 
@@ -144,6 +144,37 @@ def _in_user_cache(name: str, revision: str) -> Path | None:
 
 def _download(name: str, revision: str, cache: Path) -> Path:
     """Let the hub's own client download a snapshot; it goes on where an earlier call ended."""
+    found = snapshot(name, revision, cache, [*_SMALL, *_SAFE], ignore=["*/*"])
+    if not any(found.glob("*.safetensors")):
+        found = snapshot(name, revision, cache, [*_SMALL, *_PICKLES], ignore=["*/*"])
+    return found
+
+
+def snapshot(
+    name: str,
+    revision: str,
+    cache: Path,
+    patterns: list[str],
+    *,
+    ignore: list[str] | None = None,
+    kind: Literal["model", "dataset"] = "model",
+) -> Path:
+    """Download files of the hub at one commit, with its own client, into a cache of its own form.
+
+    Args:
+        name: `organisation/name`.
+        revision: the commit.
+        cache: folder of the cache.
+        patterns: of the files that are wanted.
+        ignore: of those that are not.
+        kind: what is fetched.
+
+    Returns:
+        The snapshot, a folder of links.
+
+    Raises:
+        AssetError: no network, nothing of this name or commit, or gated without access.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -154,37 +185,33 @@ def _download(name: str, revision: str, cache: Path) -> Path:
         RevisionNotFoundError,
     )
 
-    def snapshot(patterns: list[str]) -> Path:
+    word, option = {"model": ("model", ""), "dataset": ("data set", " --repo-type dataset")}[kind]
+    try:
         return Path(
             snapshot_download(
                 name,
+                repo_type=kind,
                 revision=revision,
                 cache_dir=cache,
                 allow_patterns=patterns,
-                ignore_patterns=["*/*"],
+                ignore_patterns=ignore,
             )
         )
-
-    try:
-        found = snapshot([*_SMALL, *_SAFE])
-        if not any(found.glob("*.safetensors")):
-            found = snapshot([*_SMALL, *_PICKLES])
-        return found
     except GatedRepoError:
-        raise AssetError(gated_message("the hub", name)) from None
+        raise AssetError(gated_message("the hub", name, kind)) from None
     except RevisionNotFoundError:
         raise AssetError(f"{name}: has no commit {revision}; copy it from its history") from None
     except RepositoryNotFoundError:
         raise AssetError(
-            f"{name}: there is no such model on the hub, or it is private and no token of its "
+            f"{name}: there is no such {word} on the hub, or it is private and no token of its "
             f"owner is set (HF_TOKEN)"
         ) from None
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, ConnectionError) as error:
         raise AssetError(
             f"{name}: could not be fetched from the hub ({_first_line(error)}). Check the network "
             f"and HF_HUB_OFFLINE, then rerun. Where there is no network, fetch it on another "
-            f"machine (`hf download {name} --revision {revision}`) and copy its cache (HF_HOME) "
-            f"here."
+            f"machine (`hf download {name}{option} --revision {revision}`) and copy its cache "
+            f"(HF_HOME) here."
         ) from None
 
 
@@ -213,7 +240,7 @@ def _weights(files: dict[str, Path]) -> tuple[list[str], bool]:
     return [], False
 
 
-def _checked(path: Path, name: str) -> str:
+def checked(path: Path, name: str) -> str:
     """Return a file's SHA-256 after comparing it with the digest that its cached copy is named by.
 
     The hub's client names large files by their SHA-256 and small ones by git's digest.
@@ -246,7 +273,7 @@ def _chunks(path: Path) -> Iterator[bytes]:
             yield chunk
 
 
-def _take(source: Path, target: Path) -> None:
+def take(source: Path, target: Path) -> None:
     """Put a file into the new folder without copying it, where the file system can do so."""
     real = source.resolve()
     try:
