@@ -386,6 +386,9 @@ class Compute(Strict):
     """Also write the training log for TensorBoard, where that is installed."""
     checkpoint_seconds: Annotated[float, Field(ge=0.0)] = 300.0
     """Training keeps a checkpoint this often, so that a killed job loses no more; 0: every step."""
+    local_seconds: Annotated[float, Field(ge=0.0)] = 0.0
+    """On a cluster, steps of a single job that take less by prediction, such as the writing of
+    tables, run where the command was given: waiting for a node would take longer; 0: none."""
 
 
 class Quota(Strict):

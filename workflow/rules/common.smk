@@ -2,12 +2,13 @@
 
 import contextlib
 import functools
+import inspect
 import io
 import os
 import re
 
 from layersight import artefacts, cost
-from layersight.cluster import partitions, placing
+from layersight.cluster import listing, partitions, placing
 from layersight.data import elsewhere
 from layersight.data.packages import PACKAGES, PROVENANCE, cache_folder, package_folder
 from layersight.errors import UserError
@@ -539,24 +540,46 @@ def placed_once(rule, names, fixed, attempt, threads):
     return placing.place(site(), again, first)
 
 
+# Snakemake looks up what arguments a function takes each time that it calls it, for every resource
+# of every job; written down, that takes no time.
+SIGNATURES = {
+    names: inspect.Signature(
+        [
+            inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+            for name in names
+        ]
+    )
+    for names in (("wildcards",), ("wildcards", "attempt", "threads"))
+}
+
+
+def resource(function, *names):
+    """A function that takes these arguments, and says so."""
+    function.__signature__ = SIGNATURES[names]
+    return function
+
+
 def asked(rule, **fixed):
     """What jobs ask for; on a cluster also where they go, which follows from the rest."""
+    here = ("mem_mb", "runtime", "gpu")
 
     def placed(key):
         def value(wildcards, attempt, threads):
             names = tuple(wildcards.items())
             return placed_once(rule, names, tuple(fixed.items()), attempt, threads)[key]
 
-        return value
+        return resource(value, "wildcards", "attempt", "threads")
+
+    def rounded(key):
+        def value(wildcards):
+            return max(1, round(getattr(predicted(rule, wildcards, fixed), key)))
+
+        return resource(value, "wildcards")
 
     return dict(
-        predicted_s=lambda wildcards: max(
-            1, round(predicted(rule, wildcards, fixed).seconds)
-        ),
-        disk_mb=lambda wildcards: max(
-            1, round(predicted(rule, wildcards, fixed).disk_mb)
-        ),
-        **{key: placed(key) for key in placing.RESOURCES},
+        predicted_s=rounded("seconds"),
+        disk_mb=rounded("disk_mb"),
+        **{key: placed(key) for key in (placing.RESOURCES if site() else here)},
     )
 
 
@@ -610,6 +633,20 @@ def check_places(jobs):
     )
 
 
+def quick_rules():
+    """Rules of a single job without a GPU that is over before a node is found for it."""
+    if site() is None:
+        return set()
+    return {
+        each.name
+        for each in workflow.rules
+        if not each.has_wildcards()
+        and each.name in cost.RULES
+        and not gpus(each.name)
+        and predicted_once(each.name).seconds < STUDY.compute.local_seconds
+    }
+
+
 LOCAL = workflow._localrules
 TRAINS = ("fetch_conversations", "import_align", "import_instruct", "align", "tune")
 RUN = {}
@@ -627,6 +664,8 @@ def before_the_run(dag, jobs):
         return
     remote = on_cluster(snakemake_workflow)
     check_places(jobs)
+    if snakemake_workflow.dryrun and not snakemake_workflow.output_settings.quiet:
+        reruns.say(listing.render(listed(job) for job in jobs if site()))
     rows = cost.summarise((priced(job, remote) for job in jobs), STUDY)
     totals = cost.total(rows)
     cores = None if remote else snakemake_workflow.cores
@@ -651,6 +690,23 @@ def before_the_run(dag, jobs):
             for job in jobs
             for _, price, threads, _, _ in [priced(job, remote)]
         },
+    )
+
+
+def listed(job):
+    """What a job asks the cluster for, for the list of a dry run."""
+    name, price, threads, count, _ = priced(job, True)
+    asks = job.resources
+    return listing.Line(
+        " ".join([job.rule.name, *job.wildcards_dict.values()]),
+        None if job.rule.name in LOCAL else asks.get("slurm_partition"),
+        gpus=count,
+        gpu_memory_mb=price.on_one_gpu_mb,
+        threads=threads,
+        mem_mb=asks.get("mem_mb", 0),
+        minutes=asks.get("runtime", 0),
+        predicted_s=price.seconds,
+        disk_mb=price.disk_mb,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Literal
 
@@ -107,7 +108,7 @@ def activations(
         batch = min(1.0, study.evaluation.batch_size / count)
         held = max(held, 2 * batch * float32 + of.ACTIVATION_COPIES * share * one)
     cost = _measuring(study, subject, tokens, on_gpu)
-    return Cost(cost.seconds, cost.memory_mb + held / _MB, disk / _MB, (disk + work) / _MB)
+    return _with(cost, held / _MB, disk / _MB, (disk + work) / _MB)
 
 
 def benchmarks(
@@ -126,8 +127,7 @@ def benchmarks(
         if task in ("presence", "naming"):
             tokens += count * study.benchmarks.max_new_tokens * of.DECODING
         disk += of.TABLE_BYTES + of.MANIFEST_BYTES + count * of.ROW_BYTES["items"]
-    cost = _measuring(study, subject, tokens, on_gpu)
-    return Cost(cost.seconds, cost.memory_mb, disk / _MB, disk / _MB)
+    return _with(_measuring(study, subject, tokens, on_gpu), 0.0, disk / _MB, disk / _MB)
 
 
 def attention(study: Study, subject: str = "aligned", *, on_gpu: bool | None = None) -> Cost:
@@ -144,7 +144,7 @@ def attention(study: Study, subject: str = "aligned", *, on_gpu: bool | None = N
     held = 2 * settings.batch_size * heads * sequence**2 * 4
     rows = count * sizes.shape(study).layers * 4
     disk = of.TABLE_BYTES + of.MANIFEST_BYTES + rows * of.ROW_BYTES["attention"]
-    return Cost(cost.seconds, cost.memory_mb + held / _MB, disk / _MB, disk / _MB)
+    return _with(cost, held / _MB, disk / _MB, disk / _MB)
 
 
 def token_clouds(study: Study, subject: str = "aligned", *, on_gpu: bool | None = None) -> Cost:
@@ -167,7 +167,7 @@ def token_clouds(study: Study, subject: str = "aligned", *, on_gpu: bool | None 
     rows = runs * len(study.layers) * (8 + len(settings.ks))
     seconds = cost.seconds + runs * len(study.layers) * of.TOKEN_CLOUD_SECONDS
     disk = of.TABLE_BYTES + rows * of.ROW_BYTES["token_clouds"]
-    return Cost(seconds, cost.memory_mb + rows * 1e-3, disk / _MB, disk / _MB)
+    return _with(replace(cost, seconds=seconds), rows * 1e-3, disk / _MB, disk / _MB)
 
 
 def patching(study: Study, subject: str | None = None, *, on_gpu: bool | None = None) -> Cost:
@@ -189,7 +189,7 @@ def patching(study: Study, subject: str | None = None, *, on_gpu: bool | None = 
     kept = (states * sizes.number_bytes(study) + logits * 4) / _MB
     disk = of.TABLE_BYTES + of.MANIFEST_BYTES
     disk += directions * items * hybrids * of.ROW_BYTES["patching"]
-    return Cost(cost.seconds, cost.memory_mb + kept, disk / _MB, disk / _MB)
+    return _with(cost, kept, disk / _MB, disk / _MB)
 
 
 @lru_cache
@@ -340,11 +340,19 @@ def _measuring(
     block = batch * sizes.sequence(study) * (6 * shape.width + 3 * shape.intermediate)
     cache = 2 * batch * sizes.sequence(study) * shape.layers * shape.key_value
     logits = 2 * batch * shape.vocabulary * 4
-    memory = of.LOAD_MB + (of.ADAPTER_MB if learns and learns.adapter else 0.0)
-    # The delta is read beside the weights that it replaces.
-    memory += (models * weights + delta + (block + cache) * each + logits) / _MB
+    adapter = learns is not None and learns.adapter
+    device = of.LOAD_MB + (of.ADAPTER_MB if adapter else 0.0)
+    device += (models * weights + adapter * delta + (block + cache) * each + logits) / _MB
+    # The delta is read beside the weights that it replaces, before they go to the device.
+    memory = device + (0 if adapter else delta / _MB)
     memory += features_bytes(study, sizes.pictures(study)) / _MB
-    return Cost(seconds, memory)
+    return Cost(seconds, memory, device_mb=device)
+
+
+def _with(cost: Cost, held_mb: float, disk_mb: float, work_mb: float) -> Cost:
+    """Return a measurement's cost with what it holds besides the model, and what it writes."""
+    memory, device = cost.memory_mb + held_mb, cost.on_one_gpu_mb + held_mb
+    return Cost(cost.seconds, memory, disk_mb, work_mb, device)
 
 
 def _largest(costs: Iterable[Cost]) -> Cost:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,9 @@ def method(name: str) -> ModuleType:
     Raises:
         KeyError: no such method; the message lists the known ones.
     """
+    loaded = sys.modules.get(f"{__name__}.{name}")
+    if loaded is not None and not name.startswith("_"):
+        return loaded
     if name not in names():
         raise KeyError(f"unknown method {name!r}; known methods: {', '.join(names())}")
     return importlib.import_module(f"{__name__}.{name}")
