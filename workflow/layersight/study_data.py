@@ -72,9 +72,8 @@ class Pictures(Strict):
             raise ValueError(
                 "names neither an archive to fetch nor the path of a folder that is there"
             )
-        if self.archive is not None and not (
-            _ADDRESS.fullmatch(self.archive) or _is_inside(self.archive)
-        ):
+        inside = self.archive is None or (_is_inside(self.archive) and "://" not in self.archive)
+        if not inside and self.address is None:
             raise ValueError(
                 f"archive: must be a file of the data set or an address (https://...), not "
                 f"{self.archive!r}"
