@@ -9,7 +9,14 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, PositiveInt, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from layersight.layers import Layers, chosen_blocks
 from layersight.strict import Strict
@@ -33,6 +40,7 @@ from layersight.study_data import (
     Pictures,  # noqa: F401
 )
 from layersight.study_measures import Attention, Geometry, LinearProbes, TokenClouds
+from layersight.study_released import Released, ReleasedConnector
 from layersight.tuning import methods
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$")]
@@ -158,6 +166,40 @@ class Optimisation(Strict):
         return self
 
 
+_OF_TRAINING = ("steps", "batch_size", "learning_rate")
+_RELEASED_KINDS = ("mlp2x_gelu", "mlp", "linear")
+_NOT_TRAINED = "nothing is trained in stage 1 where `released` gives the connector; take it away"
+
+
+class Alignment(Optimisation):
+    """Stage 1: how the connector learns, or whose connector is taken."""
+
+    steps: NonNegativeInt = 0
+    """Optimiser steps; required without `released`."""
+    batch_size: PositiveInt = 1
+    """Conversations per step; required without `released`."""
+    learning_rate: Rate = 1e-3
+    """Peak learning rate of the connector; required without `released`."""
+    released: ReleasedConnector | None = None
+    """Take this connector and train none: none of the other keys is given then. The connector's
+    kind must be `backbone.connector.kind`; it reads features as they are, so
+    `backbone.connector.normalise` must be false."""
+
+    @model_validator(mode="after")
+    def _learnt_or_taken(self) -> Alignment:
+        if self.released is None:
+            missing = [key for key in _OF_TRAINING if key not in self.model_fields_set]
+            if missing:
+                raise ValueError(f"{missing[0]}: required, but not given")
+            if self.steps == 0:
+                raise ValueError("steps: must be at least 1")
+            return self
+        for key, field in type(self).model_fields.items():
+            if key != "released" and getattr(self, key) != field.default:
+                raise ValueError(f"{key}: {_NOT_TRAINED}")
+        return self
+
+
 class Mixture(Strict):
     """Shares of the instruction mixture; they are weights and need not sum to one."""
 
@@ -211,6 +253,32 @@ class Variant(Strict):
             chosen = methods.method(known.data["method"])
             chosen.Options.model_validate_json(json.dumps(value))
         return value
+
+    @model_validator(mode="after")
+    def _trained(self) -> Variant:
+        if methods.trains(self.method):
+            return self
+        for key, field in type(self).model_fields.items():
+            if key not in ("method", "options") and getattr(self, key) != field.default:
+                raise ValueError(
+                    f"{key}: the method {self.method} trains nothing: its subject is taken from a "
+                    f"checkpoint as it is; take the key away"
+                )
+        return self
+
+    @property
+    def released(self) -> Released | None:
+        """The checkpoint that the variant is taken from; None for one that is trained here."""
+        if methods.trains(self.method):
+            return None
+        options = methods.method(self.method).Options
+        found: Released = options.model_validate_json(json.dumps(self.options))
+        return found
+
+    @property
+    def reads_pictures(self) -> bool:
+        """Whether its subjects read pictures; a released language model may be taken alone."""
+        return getattr(self.released, "inputs", "all") == "all"
 
 
 class Probes(Strict):
@@ -418,11 +486,11 @@ class Study(Strict):
     concepts: Concepts
     backbone: Backbone
     mixture: Mixture = Mixture()
-    align: Optimisation
+    align: Alignment
     tuning: Optimisation
     variants: Annotated[dict[Name, Variant], Field(min_length=1)]
     seeds: PositiveInt = 1
-    """Repetitions of each variant."""
+    """Repetitions of each variant that is trained here."""
     probes: Probes
     activations: Activations = Activations()
     geometry: Geometry = Geometry()
@@ -472,7 +540,7 @@ class Study(Strict):
                 f"patching.items: {self.patching.items} items asked of a split that has "
                 f"benchmarks.kind = {self.benchmarks.kind}"
             )
-        for stage in ("align", "tuning"):
+        for stage in ("align", "tuning") if self.align.released is None else ("tuning",):
             settings = getattr(self, stage)
             parts = settings.accumulate * self.compute.devices
             if settings.batch_size % parts:
@@ -480,6 +548,7 @@ class Study(Strict):
                     f"{stage}.batch_size: {settings.batch_size} rows do not divide into {parts} "
                     f"parts (accumulate × compute.devices)"
                 )
+        self._takes_connector()
         self._enough_items()
         styles = [*self.concepts.seen_styles, self.concepts.unseen_style]
         if self.probes.style not in styles:
@@ -490,6 +559,22 @@ class Study(Strict):
                 f"{len(self.concepts.kinds)} kinds to choose from"
             )
         return self
+
+    def _takes_connector(self) -> None:
+        """Refuse a connector that no released one can be, where one is taken."""
+        asked = self.backbone.connector
+        if self.align.released is None:
+            return
+        if asked.kind not in _RELEASED_KINDS:
+            raise ValueError(
+                f"backbone.connector.kind: {asked.kind}, but align.released gives one of "
+                f"{', '.join(_RELEASED_KINDS)}"
+            )
+        if asked.normalise:
+            raise ValueError(
+                "backbone.connector.normalise: must be false with align.released: a released "
+                "connector reads features as they are"
+            )
 
     def _enough_items(self) -> None:
         """Refuse what the number of concepts could never give: scores or neighbours of too few."""
@@ -534,8 +619,19 @@ class Study(Strict):
 
     @property
     def tuned_subjects(self) -> list[str]:
-        """Subjects made by stage 2, `<variant>/seed-<s>`, variants in the study's order."""
-        return [f"{name}/seed-{seed}" for name in self.variants for seed in range(self.seeds)]
+        """Subjects that are tuned models, `<variant>/seed-<s>`, variants in the study's order."""
+        return [
+            f"{name}/seed-{seed}" for name in self.variants for seed in range(self.seeds_of(name))
+        ]
+
+    @property
+    def trained_variants(self) -> list[str]:
+        """Variants that stage 2 trains, in the study's order."""
+        return [name for name, own in self.variants.items() if own.released is None]
+
+    def seeds_of(self, variant: str) -> int:
+        """Return how many subjects a variant has: a released model is one."""
+        return self.seeds if self.variants[variant].released is None else 1
 
     def blocks(self, variant: str) -> list[int] | None:
         """Return the blocks that a variant acts on; None stands for all of its method's."""
