@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from layersight.models import published
-from layersight.models.backbones import cache_of, checkpoint_folder
+from layersight.models.backbones import cache_of, checkpoint_folder, hub_folder
 from layersight.models.checkpoints import FEATURE_TOKENS, picture_reading, read_config
 from layersight.study import (
     FolderVisionEncoder,
@@ -103,9 +103,30 @@ def check(study: Study) -> None:
     for name, variant in study.variants.items():
         if variant.released is not None:
             check_variant(study, name, checkpoint_folder(variant.released.model_dump(), cache))
+    if study.align.released is not None:
+        check_connector(study, connector_folder(study, cache))
+
+
+def connector_folder(study: Study, cache: Path) -> Path:
+    """Return where the released connector lies, or will lie, once it is fetched.
+
+    One from the hub has a folder of its own, without the rest of its model, unless the study takes
+    that model as a subject as well.
+
+    Args:
+        study: with `align.released`.
+        cache: folder shared between studies.
+    """
     asked = study.align.released
-    if asked is not None:
-        check_connector(study, checkpoint_folder(asked.model_dump(), cache))
+    if asked is None:
+        raise ValueError("the study trains its connector")
+    if asked.source == "folder":
+        return checkpoint_folder(asked.model_dump(), cache)
+    name, commit = str(asked.id), str(asked.revision)
+    whole = hub_folder(name, commit, cache)
+    subjects = [variant.released for variant in study.variants.values()]
+    taken = any(found and (found.id, found.revision) == (name, commit) for found in subjects)
+    return whole if taken else whole.with_name(f"{whole.name}-connector")
 
 
 def check_variant(study: Study, name: str, folder: Path) -> None:
