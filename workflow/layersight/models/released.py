@@ -253,7 +253,9 @@ def check_connector(study: Study, folder: Path) -> None:
         ("makes embeddings of width", found[2], width),
     ):
         if theirs is not None and theirs != ours:
-            raise ValueError(f"{key}: {folder} {what} {theirs}, but the study's backbone has {ours}")
+            raise ValueError(
+                f"{key}: {folder} {what} {theirs}, but the study's backbone has {ours}"
+            )
 
 
 def _config(key: str, released: Released, folder: Path) -> dict[str, Any] | None:
@@ -291,4 +293,3 @@ def _same_language_model(study: Study, key: str, where: str, text: Text) -> None
 
 def _used(blocks: int, layer: int) -> int:
     return layer if layer >= 0 else blocks + 1 + layer
-

@@ -120,7 +120,9 @@ class Lineup:
 
     def seeds_of(self, variant: str) -> int:
         """Return how many repetitions of a variant have results."""
-        return self.planned(variant) - sum(variant_of(subject) == variant for subject in self.failed)
+        return self.planned(variant) - sum(
+            variant_of(subject) == variant for subject in self.failed
+        )
 
     @property
     def all_failed(self) -> bool:
