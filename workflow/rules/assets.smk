@@ -56,7 +56,11 @@ def read_by_fetching(part):
     if part in ("language_model", "vision_encoder"):
         return [f"backbone.{part}"]
     compared = [f"backbone.{key}" for key in ("language_model", "vision_encoder")]
-    return [part if part.startswith(VARIANT) else "align", *compared, "backbone.connector"]
+    return [
+        part if part.startswith(VARIANT) else "align",
+        *compared,
+        "backbone.connector",
+    ]
 
 
 HUB = hub_models()
@@ -79,9 +83,7 @@ rule fetch_model:
     resources:
         **asked("fetch_model"),
     params:
-        study=lambda wildcards: take(
-            STUDY, *read_by_fetching(HUB[wildcards.model])
-        ),
+        study=lambda wildcards: take(STUDY, *read_by_fetching(HUB[wildcards.model])),
         code=code_of("fetch_model.py"),
         part=lambda wildcards: HUB[wildcards.model],
     message:

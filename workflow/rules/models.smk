@@ -3,7 +3,6 @@
 Where a study takes a connector or a variant that others have released, nothing is trained.
 """
 
-
 if STUDY.align.released is not None:
 
     rule take_connector:

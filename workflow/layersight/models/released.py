@@ -162,8 +162,8 @@ def check_variant(study: Study, name: str, folder: Path) -> None:
         why = KINDS[model_type][1] or why_not_pictures(study, folder, config)
         if why:
             raise ValueError(
-                f"{key}.inputs: {folder} cannot be measured on pictures here: {why}; `inputs: text` "
-                f"compares its language model alone, on text"
+                f"{key}.inputs: {folder} cannot be measured on pictures here: {why}; "
+                f"`inputs: text` compares its language model alone, on text"
             )
 
 

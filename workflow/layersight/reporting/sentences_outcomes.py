@@ -157,8 +157,8 @@ def training(frame: pd.DataFrame, lineup: Lineup) -> str:
         return two(opening, f"Stage 2 left no training log{aside}")
     low, high = smallest(tuned, "final"), largest(tuned, "final")
     closing = (
-        f"In stage 2 (n = {tuned['steps'].min():.0f} steps){aside} that of {low.variant} ends lowest: it "
-        f"{_moved(low._asdict())}"
+        f"In stage 2 (n = {tuned['steps'].min():.0f} steps){aside} that of {low.variant} ends "
+        f"lowest: it {_moved(low._asdict())}"
     )
     if low.variant != high.variant:
         closing += f"; that of {high.variant} ends highest, at {number(high.final)}"
