@@ -171,7 +171,7 @@ _RELEASED_KINDS = ("mlp2x_gelu", "mlp", "linear")
 _NOT_TRAINED = "nothing is trained in stage 1 where `released` gives the connector; take it away"
 
 
-class Alignment(Optimisation):
+class StageOne(Optimisation):
     """Stage 1: how the connector learns, or whose connector is taken."""
 
     steps: NonNegativeInt = 0
@@ -186,7 +186,7 @@ class Alignment(Optimisation):
     `backbone.connector.normalise` must be false."""
 
     @model_validator(mode="after")
-    def _learnt_or_taken(self) -> Alignment:
+    def _learnt_or_taken(self) -> StageOne:
         if self.released is None:
             missing = [key for key in _OF_TRAINING if key not in self.model_fields_set]
             if missing:
@@ -486,7 +486,7 @@ class Study(Strict):
     concepts: Concepts
     backbone: Backbone
     mixture: Mixture = Mixture()
-    align: Alignment
+    align: StageOne
     tuning: Optimisation
     variants: Annotated[dict[Name, Variant], Field(min_length=1)]
     seeds: PositiveInt = 1

@@ -34,13 +34,38 @@ rule fetch_package:
         "../scripts/fetch_package.py"
 
 
-# Models of the hub by the name of their folder: which part of the backbone they are.
-HUB = {
-    Path(checkpoint(part)).name: name
-    for name in ("language_model", "vision_encoder")
-    for part in [getattr(STUDY.backbone, name)]
-    if part.source == "hub"
-}
+def hub_models():
+    """Models of the hub by the name of their folder: what of the study they are.
+
+    A whole released model serves a variant as well as the connector that is taken from it.
+    """
+    connector = STUDY.align.released
+    found = {}
+    if connector is not None and connector.source == "hub":
+        found[released.connector_folder(STUDY, Path(CACHE)).name] = CONNECTOR
+    parts = {f"{VARIANT}{name}": STUDY.variants[name].released for name in RELEASED}
+    for name in ("language_model", "vision_encoder"):
+        parts[name] = getattr(STUDY.backbone, name)
+    return found | {
+        Path(checkpoint(part)).name: name
+        for name, part in parts.items()
+        if part.source == "hub"
+    }
+
+
+def read_by_fetching(part):
+    """What fetching a model of the hub reads: a released one is compared with the backbone."""
+    if part in ("language_model", "vision_encoder"):
+        return [f"backbone.{part}"]
+    compared = [f"backbone.{key}" for key in ("language_model", "vision_encoder")]
+    return [
+        part if part.startswith(VARIANT) else "align",
+        *compared,
+        "backbone.connector",
+    ]
+
+
+HUB = hub_models()
 
 
 rule fetch_model:
@@ -60,7 +85,7 @@ rule fetch_model:
     resources:
         **asked("fetch_model"),
     params:
-        study=lambda wildcards: take(STUDY, f"backbone.{HUB[wildcards.model]}"),
+        study=lambda wildcards: take(STUDY, *read_by_fetching(HUB[wildcards.model])),
         code=code_of("fetch_model.py"),
         part=lambda wildcards: HUB[wildcards.model],
     message:

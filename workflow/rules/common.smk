@@ -10,10 +10,11 @@ import re
 from layersight import artefacts, cost
 from layersight.cluster import listing, partitions, placing
 from layersight.data import elsewhere
+from layersight.data.hub import CONNECTOR, VARIANT
 from layersight.data.packages import PACKAGES, PROVENANCE, cache_folder, package_folder
 from layersight.errors import UserError
 from layersight.geometry.pairs import pools_of
-from layersight.models import backbones, registry
+from layersight.models import backbones, registry, released
 from layersight.plan import write_plan
 from layersight.provenance.attempt import SHARED, sweep_locks
 from layersight.provenance.code import CodeIndex
@@ -58,6 +59,8 @@ SCRIPTS = Path(workflow.basedir) / "workflow/scripts"
 CODE = CodeIndex()
 TEXT_PROBES = [s for s in STUDY.probes.sets if s in ("text_questions", "pair_texts")]
 POOLED = [pool.name for pool in pools_of(STUDY.probes.sets, STUDY.activations.stored)]
+RELEASED = [name for name, own in STUDY.variants.items() if own.released is not None]
+READS_TEXT = [name for name, own in STUDY.variants.items() if not own.reads_pictures]
 TEXT_BENCHMARKS = [task for task in STUDY.benchmarks.tasks if task == "kind_text"]
 
 
@@ -100,7 +103,24 @@ READ_BY_FIGURES = [
     "benchmarks.tasks",
     "patching.sweeps",
 ]
+
+
+def one_of(names):
+    """A pattern of exactly these names; of none, one that no name has."""
+    return "|".join(map(re.escape, names)) or r"(?!)"
+
+
+TEXT_ALONE = one_of(f"{name}/seed-0" for name in READS_TEXT)
 WITH_CONNECTOR = r"aligned|[a-z0-9._-]+/seed-\d+"
+if READS_TEXT:
+    WITH_CONNECTOR = one_of(
+        ["aligned"]
+        + [
+            subject
+            for subject in STUDY.tuned_subjects
+            if subject.partition("/")[0] not in READS_TEXT
+        ]
+    )
 
 
 wildcard_constraints:
@@ -199,12 +219,17 @@ def vision_weights():
 
 def probes_of(subject):
     """Probe sets that a subject can read: the base language model has no connector."""
-    return TEXT_PROBES if subject == "base" else STUDY.probes.sets
+    return STUDY.probes.sets if has_connector(subject) else TEXT_PROBES
+
+
+def has_connector(subject):
+    """Whether a subject reads pictures."""
+    return subject != "base" and subject.partition("/")[0] not in READS_TEXT
 
 
 def benchmarks_of(subject):
     """Benchmarks that a subject can take: the base language model reads text only."""
-    return TEXT_BENCHMARKS if subject == "base" else STUDY.benchmarks.tasks
+    return STUDY.benchmarks.tasks if has_connector(subject) else TEXT_BENCHMARKS
 
 
 METHOD_PARTS = ["Options", "apply", "quantization", "TRAINS_CONNECTOR"]
@@ -247,6 +272,27 @@ def encoder_to_learn(variant):
     """What the vision encoder's weights come from, where stage 2 runs it."""
     learns = STUDY.variants[variant].train_vision != "none"
     return vision_weights() if learns or STUDY.tuning.data else []
+
+
+def released_model(variant):
+    """Folder of the released model that a variant is taken from."""
+    return checkpoint(STUDY.variants[variant].released)
+
+
+def if_pictures(variant, files):
+    """What taking a released model reads if it reads pictures."""
+    return files if variant not in READS_TEXT else []
+
+
+def read_by_taking(variant):
+    """What taking a released model reads."""
+    return [
+        f"variants.{variant}",
+        "backbone.language_model",
+        "backbone.connector",
+        *PICTURES,
+        "compute.training_threads",
+    ]
 
 
 def conversations_of(stage):
@@ -345,7 +391,7 @@ def all_left_out():
     """Tuned subjects that have no results, with the reason."""
     reasons = {
         f"{variant}/seed-{seed}": why_left_out(variant, seed)
-        for variant in STUDY.variants
+        for variant in STUDY.trained_variants
         for seed in range(STUDY.seeds)
     }
     return {subject: why for subject, why in reasons.items() if why is not None}
@@ -354,6 +400,8 @@ def all_left_out():
 FAILED = all_left_out()
 TUNED = [subject for subject in STUDY.tuned_subjects if subject not in FAILED]
 MEASURED = ["aligned", *TUNED]
+PICTURED = [subject for subject in MEASURED if has_connector(subject)]
+PATCHED = [subject for subject in PICTURED if subject != "aligned"]
 
 
 def activations_of(wildcards):
@@ -372,7 +420,7 @@ def activations_of_reference(wildcards):
     return expand(
         results(artefacts.ACTIVATIONS_PROBE),
         subject="aligned",
-        probe=STUDY.probes.sets,
+        probe=probes_of(wildcards.subject),
     )
 
 
@@ -390,13 +438,15 @@ def graphs_of_reference(wildcards):
     if wildcards.subject in ("base", "aligned"):
         return []
     return expand(
-        results(artefacts.NEIGHBOURS), subject="aligned", probe=STUDY.probes.sets
+        results(artefacts.NEIGHBOURS),
+        subject="aligned",
+        probe=probes_of(wildcards.subject),
     )
 
 
 def pooled_graphs_of(wildcards):
     """Neighbour graphs of images and words together; the base model sees no images."""
-    if wildcards.subject == "base":
+    if not has_connector(wildcards.subject):
         return []
     return expand(
         results(artefacts.NEIGHBOURS), subject=wildcards.subject, probe=POOLED
@@ -410,7 +460,7 @@ def probe_tables_of(wildcards):
 
 def features_for(wildcards):
     """Image features; the base model sees no images."""
-    return [] if wildcards.subject == "base" else [results(artefacts.FEATURES)]
+    return [results(artefacts.FEATURES)] if has_connector(wildcards.subject) else []
 
 
 def all_activations():
@@ -434,7 +484,7 @@ ALL_SUBJECTS = [*(["base"] if TEXT_PROBES else []), *MEASURED]
 
 def geometry_parts():
     """The tables that are made subject by subject: pattern of a part, and whose parts there are."""
-    of_pairs = dict.fromkeys(("cross_modal", "alignment", "linear_probes"), MEASURED)
+    of_pairs = dict.fromkeys(("cross_modal", "alignment", "linear_probes"), PICTURED)
     of_change = dict.fromkeys(("change", "weight_change", "matrix_change"), TUNED)
     whose = of_pairs | of_change
     return {
@@ -596,6 +646,7 @@ def priced(job, remote):
     """What a job of the coming run costs, for the overview."""
     name = job.rule.name.replace("_base_", "_")
     fixed = {"subject": "base"} if name != job.rule.name else {}
+    name = name.replace("_text_", "_")
     price = predicted(
         name, job.wildcards_dict, fixed | ({"on_gpu": True} if remote else {})
     )

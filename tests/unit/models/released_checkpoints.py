@@ -46,8 +46,8 @@ def write_base(folder: Path, family: str = "llama", **more: Any) -> Path:
 
 
 def write_llava(
-    folder: Path, *, family: str = "llama", rows: int = 3, vision: Path | None = None, seed: int = 5,
-    tokenizer: Any = None, changes: dict[str, Any] | None = None, **text: Any,
+    folder: Path, *, family: str = "llama", rows: int = 3, vision: Path | None = None,
+    seed: int = 5, tokenizer: Any = None, changes: dict[str, Any] | None = None, **text: Any,
 ) -> Any:  # fmt: skip
     """Save a tiny LLaVA, its tokenizer with `<image>` and more rows of embeddings than tokens.
 

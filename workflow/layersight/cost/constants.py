@@ -29,6 +29,8 @@ LIGHT_START_SECONDS = 1.5
 """Starting Python and importing pandas and pyarrow."""
 LOAD_BYTES_PER_SECOND = 5e8
 """Reading weights from disk."""
+RELEASED_BYTES = 2
+"""Of a number in a released model: half precision."""
 
 LOAD_MB = 800.0
 """Resident size of torch and transformers, with room for what allocators keep."""

@@ -14,6 +14,7 @@ from layersight.models import published
 from layersight.models.backbones import gated_message, hub_folder
 from layersight.storage.space import size
 from layersight.study import FileConversations, HubConversations, Study
+from layersight.study_released import Released
 
 STAGES = ("align", "tuning")
 
@@ -131,7 +132,18 @@ def _model(study: Study, name: str) -> Download:
             gated = known is not None and known.gated
             by_hand = gated_message(f"backbone.{key}", part.id) if gated else ""
             return Download(f"{part.id} at {part.revision[:12]}", cost.disk_mb, by_hand)
+    for released in _released(study):
+        if released.source == "hub" and name.startswith(
+            hub_folder(str(released.id), str(released.revision), Path()).name
+        ):
+            return Download(f"{released.id} at {str(released.revision)[:12]}", cost.disk_mb)
     return Download(name, cost.disk_mb)
+
+
+def _released(study: Study) -> list[Released]:
+    """Return the checkpoints that a study takes as they are: of variants, and of the connector."""
+    found: list[Released | None] = [variant.released for variant in study.variants.values()]
+    return [item for item in [*found, study.align.released] if item is not None]
 
 
 def _to_put(study: Study) -> list[Download]:

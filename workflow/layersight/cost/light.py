@@ -45,7 +45,9 @@ def fetch_model(study: Study, model: str | None = None) -> Cost:
     if name is not None and model is not None and model.startswith(f"{name}-"):
         # Float32, and often with the half that reads words.
         megabytes = 1.5 * 4 * (sizes.encoder_parameters(study) or 0) / _MB
-    else:
+    elif model is not None and model.endswith("-connector"):
+        megabytes = 4 * sizes.connector_parameters(study) / _MB
+    else:  # a released model has a vision encoder besides, small beside it
         megabytes = 2 * sizes.parameters(study) / _MB
     seconds = 4.0 + 0.08 * megabytes
     return Cost(seconds, of.LOAD_MB + 500, megabytes + of.TOKENIZER_BYTES / _MB, megabytes)

@@ -33,6 +33,8 @@ STAGES: dict[str, dict[str, Callable[..., Cost]]] = {
         "make_random_language_model": light.make_random_language_model,
         "align": steps.align,
         "tune": steps.tune,
+        "take_connector": steps.take_connector,
+        "take_released": steps.take_released,
     },
     "activations": {"capture_activations": steps.activations},
     "geometry": {

@@ -91,6 +91,10 @@ class Learning:
 def learning(study: Study, variant: str) -> Learning:
     """Return what learns in a variant; a method without `tensors` counts as full tuning."""
     settings, sizes = study.variants[variant], shape(study)
+    if settings.released is not None:
+        # Nothing learns, but what differs may be everything.
+        return Learning(sizes.parameters, of.RELEASED_BYTES, TENSORS_PER_BLOCK * sizes.layers + 2,
+                        False, 0.0)  # fmt: skip
     chosen = study.blocks(variant)
     blocks = sizes.layers if chosen is None else len(chosen)
     share = blocks / sizes.layers
@@ -206,14 +210,22 @@ def probe_items(study: Study) -> int:
     return min(study.probes.items, concepts(study))
 
 
+def reads_pictures(study: Study, subject: str) -> bool:
+    """Return whether a subject has a connector: the base, and a language model alone, have not."""
+    variant = variant_of(subject)
+    return subject != "base" and (variant is None or study.variants[variant].reads_pictures)
+
+
 def probes_read(study: Study, subject: str) -> list[str]:
-    """Return the probe sets that a subject reads: the base model has no connector."""
-    return [name for name in study.probes.sets if subject != "base" or name in TEXT_PROBES]
+    """Return the probe sets that a subject reads: without a connector those of text."""
+    pictures = reads_pictures(study, subject)
+    return [name for name in study.probes.sets if pictures or name in TEXT_PROBES]
 
 
 def tasks_asked(study: Study, subject: str) -> list[str]:
-    """Return the benchmarks that a subject is asked: the base model reads text only."""
-    return [name for name in study.benchmarks.tasks if subject != "base" or name in TEXT_TASKS]
+    """Return the benchmarks that a subject is asked: without a connector those of text."""
+    pictures = reads_pictures(study, subject)
+    return [name for name in study.benchmarks.tasks if pictures or name in TEXT_TASKS]
 
 
 def streams(study: Study, probe: str) -> int:

@@ -50,7 +50,43 @@ def tune(
     """Stage 2 of one variant; None gives the dearest of them. All seeds cost the same."""
     if variant is not None:
         return _training(study, "tuning", sizes.learning(study, variant), on_gpu)
-    return _largest(tune(study, name, on_gpu=on_gpu) for name in study.variants)
+    trained = [tune(study, name, on_gpu=on_gpu) for name in study.trained_variants]
+    return _largest(trained or [Cost(0.0, 0.0)])
+
+
+def take_connector(study: Study) -> Cost:
+    """A released connector, read and written; nothing is trained."""
+    connector = sizes.connector_parameters(study) * 4
+    disk = connector + 2 * of.TABLE_BYTES + of.MANIFEST_BYTES
+    memory = of.LOAD_MB + 3 * connector / _MB
+    return Cost(of.START_SECONDS, memory, disk / _MB)
+
+
+def take_released(study: Study, variant: str | None = None, seed: int | str = 0) -> Cost:
+    """A released model, compared with the base from file to file; no model is in memory.
+
+    Args:
+        study: the study.
+        variant: name of one that is taken; None: any of them.
+        seed: not read; a released model is one subject.
+    """
+    shape = sizes.shape(study)
+    # Half precision, as released models are; all of them may differ.
+    stored = shape.parameters * of.RELEASED_BYTES
+    weights = 2 * stored
+    seconds = of.START_SECONDS + 2 * weights / of.LOAD_BYTES_PER_SECOND
+    disk = stored + sizes.connector_parameters(study) * 4
+    # Files are mapped; copied are the embeddings and the head, where rows are left out.
+    memory = of.LOAD_MB + 2 * 4 * shape.embeddings / _MB
+    # Where the vision encoder is another one, its own features.
+    own = features(study, on_gpu=False)
+    reads = variant is None or study.variants[variant].reads_pictures
+    if reads and sizes.encoder_parameters(study) is not None:
+        seconds += own.seconds
+        memory = max(memory, own.memory_mb)
+        disk += own.disk_mb * _MB + 4 * (sizes.encoder_parameters(study) or 0)
+    disk += 2 * of.TABLE_BYTES + of.MANIFEST_BYTES
+    return Cost(seconds, memory, disk / _MB)
 
 
 def activations(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from layersight.models import published
-from layersight.models.backbones import cache_of, checkpoint_folder
+from layersight.models.backbones import cache_of, checkpoint_folder, hub_folder
 from layersight.models.checkpoints import FEATURE_TOKENS, picture_reading, read_config
 from layersight.study import (
     FolderVisionEncoder,
@@ -103,9 +103,30 @@ def check(study: Study) -> None:
     for name, variant in study.variants.items():
         if variant.released is not None:
             check_variant(study, name, checkpoint_folder(variant.released.model_dump(), cache))
+    if study.align.released is not None:
+        check_connector(study, connector_folder(study, cache))
+
+
+def connector_folder(study: Study, cache: Path) -> Path:
+    """Return where the released connector lies, or will lie, once it is fetched.
+
+    One from the hub has a folder of its own, without the rest of its model, unless the study takes
+    that model as a subject as well.
+
+    Args:
+        study: with `align.released`.
+        cache: folder shared between studies.
+    """
     asked = study.align.released
-    if asked is not None:
-        check_connector(study, checkpoint_folder(asked.model_dump(), cache))
+    if asked is None:
+        raise ValueError("the study trains its connector")
+    if asked.source == "folder":
+        return checkpoint_folder(asked.model_dump(), cache)
+    name, commit = str(asked.id), str(asked.revision)
+    whole = hub_folder(name, commit, cache)
+    subjects = [variant.released for variant in study.variants.values()]
+    taken = any(found and (found.id, found.revision) == (name, commit) for found in subjects)
+    return whole if taken else whole.with_name(f"{whole.name}-connector")
 
 
 def check_variant(study: Study, name: str, folder: Path) -> None:
@@ -141,8 +162,8 @@ def check_variant(study: Study, name: str, folder: Path) -> None:
         why = KINDS[model_type][1] or why_not_pictures(study, folder, config)
         if why:
             raise ValueError(
-                f"{key}.inputs: {folder} cannot be measured on pictures here: {why}; `inputs: text` "
-                f"compares its language model alone, on text"
+                f"{key}.inputs: {folder} cannot be measured on pictures here: {why}; "
+                f"`inputs: text` compares its language model alone, on text"
             )
 
 
@@ -232,7 +253,9 @@ def check_connector(study: Study, folder: Path) -> None:
         ("makes embeddings of width", found[2], width),
     ):
         if theirs is not None and theirs != ours:
-            raise ValueError(f"{key}: {folder} {what} {theirs}, but the study's backbone has {ours}")
+            raise ValueError(
+                f"{key}: {folder} {what} {theirs}, but the study's backbone has {ours}"
+            )
 
 
 def _config(key: str, released: Released, folder: Path) -> dict[str, Any] | None:
@@ -270,4 +293,3 @@ def _same_language_model(study: Study, key: str, where: str, text: Text) -> None
 
 def _used(blocks: int, layer: int) -> int:
     return layer if layer >= 0 else blocks + 1 + layer
-

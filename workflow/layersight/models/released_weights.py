@@ -133,9 +133,7 @@ def check_same_function(base: Path, released: Path) -> tuple[bool, bool]:
             f"model {base} of the family {families[0]!r}"
         )
     one, other = ours.to_dict(), theirs.to_dict()
-    pairs = {
-        key: (one[key], other[key]) for key in sorted(set(one) & set(other) - _WITHOUT_EFFECT)
-    }
+    pairs = {key: (one[key], other[key]) for key in sorted(set(one) & set(other) - _WITHOUT_EFFECT)}
     reach = (ours.max_position_embeddings, theirs.max_position_embeddings)
     pairs["rope_parameters"] = (_rope(one), _rope(other, within=reach[0] <= reach[1]))
     for key, (mine, its) in pairs.items():
@@ -318,7 +316,10 @@ def _counterparts(
 
 
 def _check_tied(theirs: TensorFiles, decoder: str, head: str) -> None:
-    rows, embeddings = theirs.tensor(f"{head}weight"), theirs.tensor(f"{decoder}embed_tokens.weight")
+    rows, embeddings = (
+        theirs.tensor(f"{head}weight"),
+        theirs.tensor(f"{decoder}embed_tokens.weight"),
+    )
     if rows.shape != embeddings.shape or _differing(rows, embeddings):
         raise AssetError(
             f"{theirs.folder}: has a head of its own, {head}weight, but the base language model's "

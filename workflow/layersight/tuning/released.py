@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from layersight.errors import AssetError
 from layersight.models.connectors import Connector
 from layersight.models.deltas import VISION, save_connector
 from layersight.models.device import limit_threads
@@ -15,7 +16,6 @@ from layersight.models.released import check_connector, check_variant
 from layersight.models.released_weights import differing_vision, read_connector, write_difference
 from layersight.models.stages import load_tower
 from layersight.models.subject_vision import subject_features
-from layersight.errors import AssetError
 from layersight.storage.atomic import atomic_folder
 from layersight.storage.manifest import Stopwatch, write_manifest
 from layersight.storage.tables import write_table
@@ -116,7 +116,10 @@ def take_released(
         if vision:
             if images is None:
                 raise ValueError("a vision encoder other than the study's needs the pictures")
-            subject_features(study, beside, images=images, weights=vision_weights)
+            # No GPU is asked for: the job takes one where it finds one.
+            compute = study.compute.model_copy(update={"device": "auto"})
+            anywhere = study.model_copy(update={"compute": compute})
+            subject_features(anywhere, beside, images=images, weights=vision_weights)
 
 
 def _checked(check: Any, *arguments: Any) -> None:
