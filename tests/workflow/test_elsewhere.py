@@ -45,8 +45,9 @@ def write_data_set(cache: Path, scratch: Path) -> None:
 def with_talks(checkout, scratch: Path, rows: int = 12) -> None:
     data = {
         "source": "hub", "id": NAME, "revision": COMMIT, "file": "talks.json", "rows": rows,
+        "megabytes": 1,
         "pictures": {
-            "zipped": {"archive": "images.zip", "inside": "train"},
+            "zipped": {"archive": "images.zip", "inside": "train", "megabytes": 1},
             "mine": {"path": str(scratch / "mine")},
         },
     }  # fmt: skip

@@ -103,9 +103,7 @@ def test_what_is_to_be_downloaded_is_listed_with_sizes_and_by_whom(plan, checkou
 def test_no_submitted_job_is_predicted_to_take_less_than_a_minute(plan):
     _, found = plan
     submitted = [job for job in found.jobs if job["partition"] != "here"]
-    short = {
-        job["job"] for job in submitted if float(job["predicted"]) * UNITS[job["unit"]] < 60
-    }
+    short = {job["job"] for job in submitted if float(job["predicted"]) * UNITS[job["unit"]] < 60}
     assert {name for name in short if not name.startswith(SHORT)} == set()
     assert len(short) <= len(SHORT) < len(submitted) / 10
 
@@ -136,13 +134,14 @@ def refused(checkout, *arguments: str) -> str:
 def test_a_study_too_large_for_the_largest_node_is_refused_with_the_reason(checkout, tmp_path):
     (tmp_path / "one.yaml").write_text(ONE_GPU)
     file = ("--slurm-partition-config", str(tmp_path / "one.yaml"))
-    said = refused(
-        checkout, "--profile", "slurm", "-n", *file, "--config", "study=llava-1.5-13b"
-    )
+    said = refused(checkout, "--profile", "slurm", "-n", *file, "--config", "study=llava-1.5-13b")
     assert re.search(
-        r"one\.yaml: \w+[\w /-]* fits into no partition; the nearest is gpu, where it would take", said
+        r"one\.yaml: \w+[\w /-]* fits into no partition; the nearest is gpu, where it would take",
+        said,
     )
-    assert "of at most 1 GPUs on one node" in said or "of at most 40 GB of memory on one GPU" in said
+    assert (
+        "of at most 1 GPUs on one node" in said or "of at most 40 GB of memory on one GPU" in said
+    )
     assert "ask for less in the study" in said and "nothing has been started" in said
 
 
@@ -191,4 +190,6 @@ def test_a_gated_model_is_named_with_what_to_do_where_a_token_is_given(checkout,
     config = ("study=llava-1.5-7b", "backbone={language_model: {id: google/gemma-2b}}")
     done = checkout.snakemake("-n", "--quiet", "rules", "--config", *config)
     assert done.returncode == 0, done.stdout[-3000:]
-    assert re.search(r"google/gemma-2b at 3321f76e3f52: .*; .* is gated: ask for access", done.stdout)
+    assert re.search(
+        r"google/gemma-2b at 3321f76e3f52: .*; .* is gated: ask for access", done.stdout
+    )

@@ -88,7 +88,7 @@ class Pictures(Strict):
 
 
 class HubConversations(_Conversations):
-    """Training conversations in LLaVA's JSON from a data set of the Hugging Face hub, one commit."""
+    """Training conversations in LLaVA's JSON, from a data set of the Hugging Face hub."""
 
     source: Literal["hub"]
     id: HubId

@@ -342,9 +342,7 @@ def json_of(stage):
 def pictures_of(stage):
     """Folder of the pictures of a stage's conversations from elsewhere."""
     data = getattr(STUDY, stage).data
-    return (
-        None if data is None else str(elsewhere.pictures_folder(data, Path(CACHE)))
-    )
+    return None if data is None else str(elsewhere.pictures_folder(data, Path(CACHE)))
 
 
 def elsewhere_of(stage):

@@ -6,7 +6,8 @@ holds the predictions against such a measurement.
 """
 
 from layersight.cost.constants import LOAD_MB
-from layersight.cost.downloads import downloads, missing, render as render_downloads
+from layersight.cost.downloads import downloads, missing
+from layersight.cost.downloads import render as render_downloads
 from layersight.cost.estimate import Cost
 from layersight.cost.rules import ON_GPU, RULES, STAGES, predict, stage_of
 from layersight.cost.sizes import parameters
@@ -40,9 +41,9 @@ __all__ = [
     "parameters",
     "patching",
     "predict",
-    "stage_of",
     "render",
     "render_downloads",
+    "stage_of",
     "summarise",
     "total",
     "tune",

@@ -21,7 +21,7 @@ four times that LLaVA-1.5 took on 8 A100: 3.5 and 5.5 hours of stage 1 with 7B a
 stage 2."""
 PADDED = 1.35
 """Conversations from elsewhere differ in length: a device computes on so many times their tokens,
-since rows are padded, or waits for the one with the longest. Fitted to the same times of stage 2."""
+since rows are padded, or waits for the one with the longest. Fitted to the same times."""
 
 START_SECONDS = 8.0
 """Starting Python, importing the numeric stack, loading a small model."""

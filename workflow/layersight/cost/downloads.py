@@ -63,7 +63,8 @@ def render(items: Iterable[Download]) -> str:
     if not given:
         return ""
     known = sum(item.megabytes or 0.0 for item in given if not item.by_hand.startswith("missing"))
-    lines = [f"To be downloaded, {size(known)} by the machine that this command runs on:"]
+    least = "at least " if any(item.megabytes is None for item in given) else ""
+    lines = [f"To be downloaded, {least}{size(known)} by the machine that this command runs on:"]
     for item in given:
         amount = "size unknown" if item.megabytes is None else size(item.megabytes)
         lines.append(f"  {item.what}: {amount}" + (f"; {item.by_hand}" if item.by_hand else ""))
@@ -92,9 +93,7 @@ def _of_the_hub(study: Study) -> list[HubConversations]:
     return [data for data in found if isinstance(data, HubConversations)]
 
 
-def _download(
-    study: Study, rule: str, wildcards: Mapping[str, str], cost: Cost
-) -> Download | None:
+def _download(study: Study, rule: str, wildcards: Mapping[str, str], cost: Cost) -> Download | None:
     if rule == "fetch_package":
         keys = {f"{key}-{package.version}": key for key, package in PACKAGES.items()}
         package = PACKAGES[keys[wildcards["package"]]]

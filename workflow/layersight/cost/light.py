@@ -15,7 +15,7 @@ from layersight.study import HubConversations, HubVisionEncoder, Study
 
 _MB = 1e6
 _UNKNOWN_CONVERSATIONS = 1_000_000
-_UNKNOWN_CONVERSATIONS_MB, _UNKNOWN_ARCHIVE_MB = 1_000.0, 20_000.0
+_UNKNOWN_CONVERSATIONS_MB, _UNKNOWN_ARCHIVE_MB = 100.0, 1_000.0
 
 
 def fetch_package(study: Study, package: str) -> Cost:
@@ -150,8 +150,7 @@ def fetch_pictures(study: Study, archive: str | None = None) -> Cost:
         for stage in ("align", "tuning")
         if isinstance(data := getattr(study, stage).data, HubConversations)
         for pictures in data.pictures.values()
-        if pictures.path is None
-        and archive in (None, archive_folder(data, pictures, Path()).name)
+        if pictures.path is None and archive in (None, archive_folder(data, pictures, Path()).name)
     ]
     megabytes = max(sizes_mb, default=0.0) or _UNKNOWN_ARCHIVE_MB
     # Pictures are compressed already.

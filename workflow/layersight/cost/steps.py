@@ -324,7 +324,9 @@ def _training(
     seconds += work / (speed(study, study.compute.training_threads, on_gpu, trains=True) * devices)
     if encoder is None:
         pixels = pictures * sizes.picture_side(study) ** 2
-        seconds += pixels * of.ENCODER_SECONDS_PER_PIXEL / (study.compute.training_threads * devices)
+        seconds += (
+            pixels * of.ENCODER_SECONDS_PER_PIXEL / (study.compute.training_threads * devices)
+        )
 
     numbers = of.KEPT_WIDTHS * shape.width + of.KEPT_INTERMEDIATES * shape.intermediate
     # A device computes its share of the batch, part by part.
@@ -342,7 +344,9 @@ def _training(
     # Gradient and two moments of all that learns; an adapter comes on top of the model's weights.
     states = (4 if learns.adapter else 3) * learnt + 4 * connector
     fixed = of.LOAD_MB + (of.ADAPTER_MB if learns.adapter else 0.0)
-    fixed += (features_bytes(study, sizes.pictures(study)) + 4 * (encoder or 0) * bool(pictures)) / _MB
+    fixed += (
+        features_bytes(study, sizes.pictures(study)) + 4 * (encoder or 0) * bool(pictures)
+    ) / _MB
     shared = study.compute.parallel == "fsdp" and devices > 1
     held = fixed + ((weights + states) / (devices if shared else 1) + kept) / _MB
     # Every process reads the whole model, and puts it on its device, before it is divided.

@@ -17,7 +17,9 @@ _TRIES, _WAIT_S, _TIMEOUT_S = 4, 2.0, 60.0
 _BROKEN = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
 
 
-def download(address: str, target: Path, *, sha256: str | None = None, wait: float = _WAIT_S) -> str:
+def download(
+    address: str, target: Path, *, sha256: str | None = None, wait: float = _WAIT_S
+) -> str:
     """Download a file, and compare its digest with the published one.
 
     What an earlier call left in `<target>.part` is kept, where the server can go on from there.

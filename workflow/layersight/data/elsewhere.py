@@ -208,8 +208,8 @@ def _hub_file(data: HubConversations, name: str, cache: Path) -> Path:
 def _missing(folder: str, pictures: Pictures) -> str:
     about = f" ({pictures.about})" if pictures.about else ""
     return (
-        f"data.pictures.{folder}.path: {pictures.path}: no such folder; put the pictures there that "
-        f"the conversations call {folder}/...{about}, or name the folder in which they are"
+        f"data.pictures.{folder}.path: {pictures.path}: no such folder; put the pictures there "
+        f"that the conversations call {folder}/...{about}, or name the folder in which they are"
     )
 
 

@@ -112,7 +112,7 @@ def import_llava(
         pictures: folder in which the pictures are.
         out: Parquet file, schema `INSTRUCT` (which is also `ALIGN`).
         task: value of the column `task`.
-        published: how many conversations there are, as published; None takes however many there are.
+        published: how many conversations there are, as published; None takes any number.
 
     Returns:
         Number of rows.
