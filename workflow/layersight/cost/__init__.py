@@ -11,7 +11,7 @@ from layersight.cost.downloads import render as render_downloads
 from layersight.cost.estimate import Cost
 from layersight.cost.rules import ON_GPU, RULES, STAGES, predict, stage_of
 from layersight.cost.sizes import parameters
-from layersight.cost.steps import activations, align, benchmarks, features, patching, tune
+from layersight.cost.steps import activations, benchmarks, features, patching
 from layersight.cost.summary import (
     Job,
     StageRow,
@@ -21,6 +21,7 @@ from layersight.cost.summary import (
     summarise,
     total,
 )
+from layersight.cost.training import align, tune
 
 __all__ = [
     "LOAD_MB",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from layersight.cost import geometry, light, steps
+from layersight.cost import geometry, light, steps, training
 from layersight.cost.estimate import Cost
 from layersight.study import Study
 
@@ -31,8 +31,8 @@ STAGES: dict[str, dict[str, Callable[..., Cost]]] = {
     },
     "models": {
         "make_random_language_model": light.make_random_language_model,
-        "align": steps.align,
-        "tune": steps.tune,
+        "align": training.align,
+        "tune": training.tune,
         "take_connector": steps.take_connector,
         "take_released": steps.take_released,
     },
