@@ -42,6 +42,10 @@ reruns.install(
 )
 
 
+# On a cluster these run where the command was given.
+LOCAL.update(quick_rules())
+
+
 localrules:
     all,
     data,

@@ -175,7 +175,7 @@ def test_every_job_of_the_measurement_has_a_rule_and_every_rule_a_measurement():
     # The report on the run itself is not part of that run; the others are those of other studies.
     unmeasured = {
         "make_run_page", "make_random_language_model", "import_align", "import_instruct",
-        "fetch_model",
+        "fetch_model", "fetch_pictures", "fetch_conversations",
     }  # fmt: skip
     assert {job.rule for job in measured} | unmeasured == set(cost.RULES)
 
@@ -318,31 +318,32 @@ def test_streams_and_sites_cost_what_they_store_and_one_a_second_pass_over_pictu
 
 
 def test_full_tuning_of_7b_takes_weights_gradients_and_moments_and_stores_the_weights(llama):
-    # Weights, gradients and both moments of 6.74e9 parameters in bfloat16, without float32 copies,
-    # and without recomputing activations in the backward pass.
+    # Weights, gradients and both moments of 6.74e9 parameters, kept in float32 whatever the
+    # precision, and without recomputing activations in the backward pass.
     count = cost.parameters(llama)
     assert count == pytest.approx(6.74e9, rel=0.01)
     full, lora = (cost.tune(llama, name) for name in ("full", "lora"))
-    states = 4 * count * 2 / 1e6
+    states = 4 * count * 4 / 1e6
     tokens = 16 * (24**2 + 30)
     kept = tokens * 32 * (20 * 4096 + 4 * 11_008) * 2 / 1e6
     assert full.memory_mb == pytest.approx(states + kept, rel=0.1)
-    assert full.disk_mb == pytest.approx(count * 2 / 1e6, rel=0.01)
-    assert full.work_mb == pytest.approx(6 * count * 2 / 1e6, rel=0.02)
+    assert full.disk_mb == pytest.approx(count * 4 / 1e6, rel=0.01)
+    assert full.work_mb == pytest.approx(6 * count * 4 / 1e6, rel=0.02)
     assert lora.disk_mb < full.disk_mb / 50
-    assert cost.align(llama).memory_mb < full.memory_mb - 3 * count * 2 / 1e6 * 0.95
-    # 2 × 6.74e9 weights pass 704 conversations of 601 tokens three times over, at 94 TFLOPS.
-    assert 6 * count * 704 * 601 / 94e12 < full.seconds < 10 * 60
+    assert cost.align(llama).memory_mb < full.memory_mb - 3 * count * 4 / 1e6 * 0.95
+    # 2 × 6.74e9 weights pass 512 conversations of 601 tokens three times over, at 140 TFLOPS.
+    assert 6 * count * 512 * 601 / 140e12 < full.seconds < 10 * 60
     assert cost.patching(llama).memory_mb > 2 * count * 2 / 1e6
 
 
-def test_float32_takes_twice_the_bytes_of_bfloat16_and_a_gpu_more_time(llama):
+def test_float32_takes_more_memory_than_bfloat16_the_same_disk_and_more_time(llama):
     wide = study_with(llama, compute__precision="float32")
     for name in ("full", "full-10-20"):
-        narrow = cost.tune(llama, name)
-        assert cost.tune(wide, name).memory_mb == pytest.approx(2 * narrow.memory_mb, rel=0.05)
-        assert cost.tune(wide, name).disk_mb == pytest.approx(2 * narrow.disk_mb, rel=0.1)
-        assert cost.tune(wide, name).seconds > 3 * narrow.seconds
+        narrow, asked = cost.tune(llama, name), cost.tune(wide, name)
+        # Of what learns, only what the backward pass needs is smaller in bfloat16.
+        assert 1.1 * narrow.memory_mb < asked.memory_mb < 2 * narrow.memory_mb
+        assert asked.disk_mb == narrow.disk_mb
+        assert asked.seconds > 3 * narrow.seconds
 
 
 def test_a_gpu_is_counted_where_the_study_or_the_caller_says_so(mini, llama):

@@ -48,7 +48,7 @@ def test_gpu_hours_are_counted_on_a_cluster_and_with_the_device_cuda_only(mini, 
     assert totals.gpu_seconds == 10_800
     assert totals.cpu_seconds == 10 + 120
     text = cost.render(cost.summarise(run_of(study, remote=how == "cluster"), study), study)
-    assert "GPU h" in text and "3.0" in text and "an assumption" in text
+    assert "GPU h" in text and "3.0" in text and "an assumption." in text
 
 
 def test_the_table_for_the_terminal_is_compact_and_says_what_is_largest(mini):

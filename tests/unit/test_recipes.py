@@ -46,7 +46,7 @@ def said(model: Any) -> dict[str, Any]:
 # The numbers of the papers and of their released scripts, written out a second time.
 STAGE_2 = {
     "batch_size": 128, "learning_rate": 2e-5, "warmup": 0.03, "weight_decay": 0.0,
-    "group_by": "modality_length", "template": "v1",
+    "group_by": "modality_length", "template": "v1", "max_tokens": 2048,
 }  # fmt: skip
 STEERING_STAGE = {
     "batch_size": 128, "accumulate": 4, "learning_rate": 2e-4, "warmup": 0.03, "weight_decay": 0.0,
@@ -58,7 +58,7 @@ def test_stage_1_of_llava_has_its_published_values(tmp_path):
     align = loaded(tmp_path, align={"preset": "llava-1.5-stage-1"}).align
     assert said(align) == {
         "batch_size": 256, "learning_rate": 1e-3, "warmup": 0.03, "weight_decay": 0.0,
-        "group_by": "none", "template": "plain", "steps": 2181,
+        "group_by": "none", "template": "plain", "max_tokens": 2048, "steps": 2181,
     }  # fmt: skip
 
 

@@ -22,23 +22,25 @@ NEIGHBOURS = {"find_neighbours", "pool_neighbours"}
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the list."""
+    """One line of the list: a job."""
 
     rule: str
-    jobs: int
+    partition: str
     gpus: int
     threads: int
-    partition: str
 
 
 def listed(told: str) -> list[Line]:
     """Read the list of what jobs ask for."""
-    pattern = r"^(\w+) +(\d+) +(\d*) +(\d+) +[\d.]+ [MG]B +[\d.]+ (?:min|h) +([\w-]+)$"
-    table = told[told.index("What jobs ask for") :].partition("\nJob stats")[0]
-    return [
-        Line(rule, int(jobs), int(gpus or 0), int(threads), partition)
-        for rule, jobs, gpus, threads, partition in re.findall(pattern, table, re.MULTILINE)
-    ]
+    table = told[told.index("job  ") :].partition("\nStudy ")[0]
+    found = []
+    for row in table.splitlines()[1:]:
+        # The columns of GPUs are empty for jobs without one.
+        job, partition, *numbers = re.split(r"  +", row.strip())
+        gpus = int(numbers.pop(0)) if len(numbers) == 7 else 0
+        threads = int(numbers[1] if gpus else numbers[0])
+        found.append(Line(job.split()[0], partition, gpus, threads))
+    return found
 
 
 def priced_as(rule: str) -> str:

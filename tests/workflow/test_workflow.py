@@ -116,7 +116,8 @@ def test_a_partition_file_that_is_missing_is_named(checkout):
         (
             "study=nope",
             "config/studies/nope.yaml: no such study file; "
-            "studies here: mini, mini-geometry, small, smoke",
+            "studies here: abstraction, llava-1.5-13b, llava-1.5-7b, llava-steering-3b, "
+            "llava-steering-7b, mini, mini-geometry, small, smoke, thesis",
         ),
         ("algin={steps: 3}", "algin: unknown key; did you mean 'align'?"),
         ("align={steps: many}", "align.steps: Input should be a valid integer, not 'many'"),

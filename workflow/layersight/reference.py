@@ -35,10 +35,10 @@ def schema_text() -> str:
         "epochs": {"exclusiveMinimum": 0, "type": "number"},
         "rows": {"exclusiveMinimum": 0, "type": "integer"},
     }
-    for name, more in (("Optimisation", length), ("Variant", {})):
+    for name, more in (("Optimisation", length), ("StageOne", length), ("Variant", {})):
         definition = schema["$defs"][name]
         definition["properties"] |= {"preset": preset, **more}
-        del definition["required"]
+        definition.pop("required", None)
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -9,7 +9,14 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, PositiveInt, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from layersight.layers import Layers, chosen_blocks
 from layersight.strict import Strict
@@ -26,7 +33,14 @@ from layersight.study_backbone import (
     RandomVisionEncoder,  # noqa: F401
     Template,
 )
+from layersight.study_data import (
+    Conversations,
+    FileConversations,  # noqa: F401
+    HubConversations,  # noqa: F401
+    Pictures,  # noqa: F401
+)
 from layersight.study_measures import Attention, Geometry, LinearProbes, TokenClouds
+from layersight.study_released import Released, ReleasedConnector
 from layersight.tuning import methods
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$")]
@@ -109,19 +123,6 @@ class Concepts(Strict):
         return self
 
 
-class Conversations(Strict):
-    """Training conversations from elsewhere, with their pictures in a folder."""
-
-    source: Literal["llava", "parquet"]
-    """`llava`: LLaVA's JSON, a list of `{id, image, conversations}`. `parquet`: a table, or a
-    folder of its parts, with the columns of `data/instruct.parquet`."""
-    file: str
-    """The JSON file; the table, or the folder of its parts."""
-    pictures: str
-    """Folder of the pictures; `image` or `image_id` is a path in it. They pass through the vision
-    encoder as training reads them."""
-
-
 class Optimisation(Strict):
     """How long and how fast a stage learns. AdamW with warm-up and cosine decay."""
 
@@ -152,6 +153,9 @@ class Optimisation(Strict):
     """Compute blocks again in the backward pass rather than keep what they computed."""
     template: Template | None = None
     """Conversation template of this stage; null takes the backbone's."""
+    max_tokens: PositiveInt | None = None
+    """Longer conversations are cut off behind so many tokens, as LLaVA-1.5 cuts at 2,048; null
+    refuses those that are longer than the language model reads."""
 
     @model_validator(mode="after")
     def _parts(self) -> Optimisation:
@@ -159,6 +163,40 @@ class Optimisation(Strict):
             raise ValueError(
                 f"accumulate: {self.accumulate} does not divide batch_size, {self.batch_size}"
             )
+        return self
+
+
+_OF_TRAINING = ("steps", "batch_size", "learning_rate")
+_RELEASED_KINDS = ("mlp2x_gelu", "mlp", "linear")
+_NOT_TRAINED = "nothing is trained in stage 1 where `released` gives the connector; take it away"
+
+
+class StageOne(Optimisation):
+    """Stage 1: how the connector learns, or whose connector is taken."""
+
+    steps: NonNegativeInt = 0
+    """Optimiser steps; required without `released`."""
+    batch_size: PositiveInt = 1
+    """Conversations per step; required without `released`."""
+    learning_rate: Rate = 1e-3
+    """Peak learning rate of the connector; required without `released`."""
+    released: ReleasedConnector | None = None
+    """Take this connector and train none: none of the other keys is given then. The connector's
+    kind must be `backbone.connector.kind`; it reads features as they are, so
+    `backbone.connector.normalise` must be false."""
+
+    @model_validator(mode="after")
+    def _learnt_or_taken(self) -> StageOne:
+        if self.released is None:
+            missing = [key for key in _OF_TRAINING if key not in self.model_fields_set]
+            if missing:
+                raise ValueError(f"{missing[0]}: required, but not given")
+            if self.steps == 0:
+                raise ValueError("steps: must be at least 1")
+            return self
+        for key, field in type(self).model_fields.items():
+            if key != "released" and getattr(self, key) != field.default:
+                raise ValueError(f"{key}: {_NOT_TRAINED}")
         return self
 
 
@@ -215,6 +253,32 @@ class Variant(Strict):
             chosen = methods.method(known.data["method"])
             chosen.Options.model_validate_json(json.dumps(value))
         return value
+
+    @model_validator(mode="after")
+    def _trained(self) -> Variant:
+        if methods.trains(self.method):
+            return self
+        for key, field in type(self).model_fields.items():
+            if key not in ("method", "options") and getattr(self, key) != field.default:
+                raise ValueError(
+                    f"{key}: the method {self.method} trains nothing: its subject is taken from a "
+                    f"checkpoint as it is; take the key away"
+                )
+        return self
+
+    @property
+    def released(self) -> Released | None:
+        """The checkpoint that the variant is taken from; None for one that is trained here."""
+        if methods.trains(self.method):
+            return None
+        options = methods.method(self.method).Options
+        found: Released = options.model_validate_json(json.dumps(self.options))
+        return found
+
+    @property
+    def reads_pictures(self) -> bool:
+        """Whether its subjects read pictures; a released language model may be taken alone."""
+        return getattr(self.released, "inputs", "all") == "all"
 
 
 class Probes(Strict):
@@ -394,6 +458,9 @@ class Compute(Strict):
     """Folder of a large file system for activations, which `results/<study>/activations` then links
     to; `$USER` and `~` are filled in, and the variable `LAYERSIGHT_SCRATCH` goes first. null keeps
     activations among the results."""
+    local_seconds: Annotated[float, Field(ge=0.0)] = 0.0
+    """On a cluster, steps of a single job that take less by prediction, such as the writing of
+    tables, run where the command was given: waiting for a node would take longer; 0: none."""
 
 
 class Quota(Strict):
@@ -423,11 +490,11 @@ class Study(Strict):
     concepts: Concepts
     backbone: Backbone
     mixture: Mixture = Mixture()
-    align: Optimisation
+    align: StageOne
     tuning: Optimisation
     variants: Annotated[dict[Name, Variant], Field(min_length=1)]
     seeds: PositiveInt = 1
-    """Repetitions of each variant."""
+    """Repetitions of each variant that is trained here."""
     probes: Probes
     activations: Activations = Activations()
     geometry: Geometry = Geometry()
@@ -477,7 +544,7 @@ class Study(Strict):
                 f"patching.items: {self.patching.items} items asked of a split that has "
                 f"benchmarks.kind = {self.benchmarks.kind}"
             )
-        for stage in ("align", "tuning"):
+        for stage in ("align", "tuning") if self.align.released is None else ("tuning",):
             settings = getattr(self, stage)
             parts = settings.accumulate * self.compute.devices
             if settings.batch_size % parts:
@@ -485,6 +552,7 @@ class Study(Strict):
                     f"{stage}.batch_size: {settings.batch_size} rows do not divide into {parts} "
                     f"parts (accumulate × compute.devices)"
                 )
+        self._takes_connector()
         self._enough_items()
         styles = [*self.concepts.seen_styles, self.concepts.unseen_style]
         if self.probes.style not in styles:
@@ -495,6 +563,22 @@ class Study(Strict):
                 f"{len(self.concepts.kinds)} kinds to choose from"
             )
         return self
+
+    def _takes_connector(self) -> None:
+        """Refuse a connector that no released one can be, where one is taken."""
+        asked = self.backbone.connector
+        if self.align.released is None:
+            return
+        if asked.kind not in _RELEASED_KINDS:
+            raise ValueError(
+                f"backbone.connector.kind: {asked.kind}, but align.released gives one of "
+                f"{', '.join(_RELEASED_KINDS)}"
+            )
+        if asked.normalise:
+            raise ValueError(
+                "backbone.connector.normalise: must be false with align.released: a released "
+                "connector reads features as they are"
+            )
 
     def _enough_items(self) -> None:
         """Refuse what the number of concepts could never give: scores or neighbours of too few."""
@@ -539,8 +623,19 @@ class Study(Strict):
 
     @property
     def tuned_subjects(self) -> list[str]:
-        """Subjects made by stage 2, `<variant>/seed-<s>`, variants in the study's order."""
-        return [f"{name}/seed-{seed}" for name in self.variants for seed in range(self.seeds)]
+        """Subjects that are tuned models, `<variant>/seed-<s>`, variants in the study's order."""
+        return [
+            f"{name}/seed-{seed}" for name in self.variants for seed in range(self.seeds_of(name))
+        ]
+
+    @property
+    def trained_variants(self) -> list[str]:
+        """Variants that stage 2 trains, in the study's order."""
+        return [name for name, own in self.variants.items() if own.released is None]
+
+    def seeds_of(self, variant: str) -> int:
+        """Return how many subjects a variant has: a released model is one."""
+        return self.seeds if self.variants[variant].released is None else 1
 
     def blocks(self, variant: str) -> list[int] | None:
         """Return the blocks that a variant acts on; None stands for all of its method's."""

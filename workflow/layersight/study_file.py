@@ -14,7 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from layersight.errors import StudyError
-from layersight.models import backbones
+from layersight.models import backbones, released
 from layersight.study import Study
 from layersight.tuning import recipes
 
@@ -53,7 +53,7 @@ _UNREADABLE = (
     RecursionError,
 )  # fmt: skip
 _NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
-_PARTS = {"language_model", "vision_encoder"}
+_PARTS = {"language_model", "vision_encoder", "data", "released", "options"}
 """Where another `source` has other keys: it replaces what was inherited."""
 _LARGEST_INTEGER = 2**63 - 1
 _LONGEST_SHOWN = 80
@@ -65,9 +65,10 @@ def load_study(path: Path, overrides: Mapping[str, Any] | None = None) -> Study:
 
     A file may start from another one of the same folder with `extends: <name>`; mappings merge key
     by key, everything else is replaced, and so is a language model or vision encoder with another
-    `source`. A null given for a variant takes the variant away. After all that, presets fill the
-    keys that are still left out (`layersight.tuning.recipes`), and checkpoints their family and
-    sizes (`layersight.models.backbones`).
+    `source`, and an `align` that takes a released connector. A null given for a variant takes the
+    variant away. After all that, presets fill the keys that are still left out
+    (`layersight.tuning.recipes`), and checkpoints their family and sizes
+    (`layersight.models.backbones`).
 
     Args:
         path: YAML file.
@@ -100,6 +101,10 @@ def load_study(path: Path, overrides: Mapping[str, Any] | None = None) -> Study:
         raise StudyError(
             f"{path}: name: is {study.name!r}, but a study is named as its file: {path.stem!r}"
         )
+    try:
+        released.check(study)
+    except ValueError as error:
+        raise StudyError(f"{where}:\n  {error}") from None
     return study
 
 
@@ -165,12 +170,21 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         if (
             isinstance(value, Mapping)
             and isinstance(inherited, Mapping)
-            and not (key in _PARTS and value.get("source") not in (None, inherited.get("source")))
+            and not _replaces(key, value, inherited)
         ):
             merged[key] = _merge(inherited, value)
         else:
             merged[key] = value
     return merged
+
+
+def _replaces(key: str, value: Mapping[str, Any], inherited: Mapping[str, Any]) -> bool:
+    """Return whether a part is another one than the inherited, and has other keys."""
+    if key in _PARTS:
+        return value.get("source") not in (None, inherited.get("source"))
+    if key == "align":
+        return (value.get("released") is None) != (inherited.get("released") is None)
+    return False
 
 
 def _check_plain(where: str, data: Mapping[str, Any]) -> None:

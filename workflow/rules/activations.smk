@@ -57,3 +57,22 @@ if TEXT_PROBES:
             **asked("capture_activations", subject="base"),
         message:
             "Reading the activations of base"
+
+
+if TEXT_PROBES and READS_TEXT:
+
+    use rule capture_activations as capture_text_activations with:
+        input:
+            language_model=language_model(),
+            model=subject_model,
+            probes=expand(results(artefacts.PROBE), probe=TEXT_PROBES),
+        output:
+            directory(
+                expand(
+                    results(artefacts.ACTIVATIONS_PROBE),
+                    probe=TEXT_PROBES,
+                    allow_missing=True,
+                )
+            ),
+        wildcard_constraints:
+            subject=TEXT_ALONE,

@@ -39,8 +39,8 @@ if STUDY.attention is not None:
     rule attention_tables:
         """Give the attention ratios of all subjects with intervals."""
         input:
-            ratios=expand(results(artefacts.ATTENTION), subject=MEASURED),
-            models=expand(results(artefacts.SUBJECT_MODEL), subject=MEASURED),
+            ratios=expand(results(artefacts.ATTENTION), subject=PICTURED),
+            models=expand(results(artefacts.SUBJECT_MODEL), subject=PICTURED),
         output:
             **{
                 name: results(table)

@@ -57,6 +57,23 @@ if TEXT_BENCHMARKS:
             "Asking base the benchmark items"
 
 
+if TEXT_BENCHMARKS and READS_TEXT:
+
+    use rule score_items as score_text_items with:
+        input:
+            language_model=language_model(),
+            model=subject_model,
+            benchmarks=expand(results(artefacts.BENCHMARK), benchmark=TEXT_BENCHMARKS),
+        output:
+            expand(
+                results(artefacts.BENCHMARK_ITEMS),
+                benchmark=TEXT_BENCHMARKS,
+                allow_missing=True,
+            ),
+        wildcard_constraints:
+            subject=TEXT_ALONE,
+
+
 rule score_tables:
     """Scores, and paired differences to the aligned backbone, with intervals."""
     input:

@@ -2,16 +2,19 @@
 
 import contextlib
 import functools
+import inspect
 import io
 import os
 import re
 
 from layersight import artefacts, cost
 from layersight.cluster import listing, partitions, placing
+from layersight.data import elsewhere
+from layersight.data.hub import CONNECTOR, VARIANT
 from layersight.data.packages import PACKAGES, PROVENANCE, cache_folder, package_folder
 from layersight.errors import UserError
 from layersight.geometry.pairs import pools_of
-from layersight.models import backbones, registry
+from layersight.models import backbones, registry, released
 from layersight.plan import write_plan
 from layersight.provenance.attempt import SHARED, sweep_locks
 from layersight.provenance.code import CodeIndex
@@ -21,7 +24,11 @@ from layersight.provenance.steps import describe
 from layersight.reporting.figure_names import figure_names, tables_of
 from layersight.slices import findings, take
 from layersight.storage import scratch
-from layersight.study import PackagedLanguageModel, PackagedVisionEncoder
+from layersight.study import (
+    HubConversations,
+    PackagedLanguageModel,
+    PackagedVisionEncoder,
+)
 from layersight.study_file import load_study
 from snakemake.cli import parse_args
 from snakemake.exceptions import WorkflowError
@@ -53,6 +60,8 @@ SCRIPTS = Path(workflow.basedir) / "workflow/scripts"
 CODE = CodeIndex()
 TEXT_PROBES = [s for s in STUDY.probes.sets if s in ("text_questions", "pair_texts")]
 POOLED = [pool.name for pool in pools_of(STUDY.probes.sets, STUDY.activations.stored)]
+RELEASED = [name for name, own in STUDY.variants.items() if own.released is not None]
+READS_TEXT = [name for name, own in STUDY.variants.items() if not own.reads_pictures]
 TEXT_BENCHMARKS = [task for task in STUDY.benchmarks.tasks if task == "kind_text"]
 
 
@@ -95,7 +104,24 @@ READ_BY_FIGURES = [
     "benchmarks.tasks",
     "patching.sweeps",
 ]
+
+
+def one_of(names):
+    """A pattern of exactly these names; of none, one that no name has."""
+    return "|".join(map(re.escape, names)) or r"(?!)"
+
+
+TEXT_ALONE = one_of(f"{name}/seed-0" for name in READS_TEXT)
 WITH_CONNECTOR = r"aligned|[a-z0-9._-]+/seed-\d+"
+if READS_TEXT:
+    WITH_CONNECTOR = one_of(
+        ["aligned"]
+        + [
+            subject
+            for subject in STUDY.tuned_subjects
+            if subject.partition("/")[0] not in READS_TEXT
+        ]
+    )
 
 
 wildcard_constraints:
@@ -195,12 +221,17 @@ def vision_weights():
 
 def probes_of(subject):
     """Probe sets that a subject can read: the base language model has no connector."""
-    return TEXT_PROBES if subject == "base" else STUDY.probes.sets
+    return STUDY.probes.sets if has_connector(subject) else TEXT_PROBES
+
+
+def has_connector(subject):
+    """Whether a subject reads pictures."""
+    return subject != "base" and subject.partition("/")[0] not in READS_TEXT
 
 
 def benchmarks_of(subject):
     """Benchmarks that a subject can take: the base language model reads text only."""
-    return TEXT_BENCHMARKS if subject == "base" else STUDY.benchmarks.tasks
+    return STUDY.benchmarks.tasks if has_connector(subject) else TEXT_BENCHMARKS
 
 
 METHOD_PARTS = ["Options", "apply", "quantization", "TRAINS_CONNECTOR"]
@@ -245,6 +276,27 @@ def encoder_to_learn(variant):
     return vision_weights() if learns or STUDY.tuning.data else []
 
 
+def released_model(variant):
+    """Folder of the released model that a variant is taken from."""
+    return checkpoint(STUDY.variants[variant].released)
+
+
+def if_pictures(variant, files):
+    """What taking a released model reads if it reads pictures."""
+    return files if variant not in READS_TEXT else []
+
+
+def read_by_taking(variant):
+    """What taking a released model reads."""
+    return [
+        f"variants.{variant}",
+        "backbone.language_model",
+        "backbone.connector",
+        *PICTURES,
+        "compute.training_threads",
+    ]
+
+
 def conversations_of(stage):
     """Conversations that a stage trains on."""
     data = getattr(STUDY, stage).data
@@ -253,6 +305,61 @@ def conversations_of(stage):
     if data.source == "parquet":
         return data.file
     return results(artefacts.IMPORTED).format(stage=stage)
+
+
+def is_json(stage):
+    """Whether a stage's conversations are LLaVA's JSON, from a file or the hub."""
+    data = getattr(STUDY, stage).data
+    return data is not None and data.source in ("llava", "hub")
+
+
+def markers_of(stage):
+    """Files in the cache that tell what a stage's conversations and pictures are."""
+    data = getattr(STUDY, stage).data
+    if not isinstance(data, HubConversations):
+        return []
+    folder = elsewhere.conversations_folder(data, Path(CACHE))
+    return [str(folder / elsewhere.CONVERSATIONS_MARKER), *archives_of(stage)]
+
+
+def archives_of(stage):
+    """What appears last when an archive of pictures of a stage has been fetched and unpacked."""
+    data = getattr(STUDY, stage).data
+    return [
+        str(
+            elsewhere.archive_folder(data, pictures, Path(CACHE))
+            / elsewhere.PICTURES_MARKER
+        )
+        for pictures in data.pictures.values()
+        if pictures.path is None
+    ]
+
+
+def json_of(stage):
+    """What a stage's conversations are read from."""
+    data = getattr(STUDY, stage).data
+    return data.file if data.source == "llava" else markers_of(stage)
+
+
+def pictures_of(stage):
+    """Folder of the pictures of a stage's conversations from elsewhere."""
+    data = getattr(STUDY, stage).data
+    return None if data is None else str(elsewhere.pictures_folder(data, Path(CACHE)))
+
+
+def elsewhere_of(stage):
+    """Where conversations from elsewhere lie, and how many were published."""
+    data = getattr(STUDY, stage).data
+    return dict(
+        conversations=str(elsewhere.conversations_file(data, Path(CACHE))),
+        pictures=pictures_of(stage),
+        published=data.rows if isinstance(data, HubConversations) else None,
+    )
+
+
+def published_of(stage):
+    """What importing a stage's conversations reads of the study."""
+    return [f"{stage}.data"] if stage in OF_THE_HUB else []
 
 
 def training_threads():
@@ -286,7 +393,7 @@ def all_left_out():
     """Tuned subjects that have no results, with the reason."""
     reasons = {
         f"{variant}/seed-{seed}": why_left_out(variant, seed)
-        for variant in STUDY.variants
+        for variant in STUDY.trained_variants
         for seed in range(STUDY.seeds)
     }
     return {subject: why for subject, why in reasons.items() if why is not None}
@@ -295,6 +402,8 @@ def all_left_out():
 FAILED = all_left_out()
 TUNED = [subject for subject in STUDY.tuned_subjects if subject not in FAILED]
 MEASURED = ["aligned", *TUNED]
+PICTURED = [subject for subject in MEASURED if has_connector(subject)]
+PATCHED = [subject for subject in PICTURED if subject != "aligned"]
 
 
 def activations_of(wildcards):
@@ -313,7 +422,7 @@ def activations_of_reference(wildcards):
     return expand(
         results(artefacts.ACTIVATIONS_PROBE),
         subject="aligned",
-        probe=STUDY.probes.sets,
+        probe=probes_of(wildcards.subject),
     )
 
 
@@ -331,13 +440,15 @@ def graphs_of_reference(wildcards):
     if wildcards.subject in ("base", "aligned"):
         return []
     return expand(
-        results(artefacts.NEIGHBOURS), subject="aligned", probe=STUDY.probes.sets
+        results(artefacts.NEIGHBOURS),
+        subject="aligned",
+        probe=probes_of(wildcards.subject),
     )
 
 
 def pooled_graphs_of(wildcards):
     """Neighbour graphs of images and words together; the base model sees no images."""
-    if wildcards.subject == "base":
+    if not has_connector(wildcards.subject):
         return []
     return expand(
         results(artefacts.NEIGHBOURS), subject=wildcards.subject, probe=POOLED
@@ -351,7 +462,7 @@ def probe_tables_of(wildcards):
 
 def features_for(wildcards):
     """Image features; the base model sees no images."""
-    return [] if wildcards.subject == "base" else [results(artefacts.FEATURES)]
+    return [results(artefacts.FEATURES)] if has_connector(wildcards.subject) else []
 
 
 def all_activations():
@@ -375,7 +486,7 @@ ALL_SUBJECTS = [*(["base"] if TEXT_PROBES else []), *MEASURED]
 
 def geometry_parts():
     """The tables that are made subject by subject: pattern of a part, and whose parts there are."""
-    of_pairs = dict.fromkeys(("cross_modal", "alignment", "linear_probes"), MEASURED)
+    of_pairs = dict.fromkeys(("cross_modal", "alignment", "linear_probes"), PICTURED)
     of_change = dict.fromkeys(("change", "weight_change", "matrix_change"), TUNED)
     whose = of_pairs | of_change
     return {
@@ -443,12 +554,15 @@ if workflow.is_main_process and command_line()[0] == "slurm":
 
 # Snakemake itself runs twice in a job on a cluster, and what it takes counts as the job's.
 SNAKEMAKE_MB = 500
+# A job may take four times the prediction; of a long one two and a half hours and half more.
+MARGIN, LONG_MARGIN, LONG_S = 4, 1.5, 2.5 * 3600
+LEAST_MARGIN = 1.15
 
 
-def device_memory_mb(rule, price):
-    """Memory of one GPU that a job takes: of a model in shards, its share."""
-    shards = STUDY.compute.parallel == "fsdp" and rule in ("align", "tune")
-    return price.memory_mb / (STUDY.compute.devices if shards else 1)
+def minutes_allowed(seconds):
+    """Minutes that a job may take, for a slower machine than the one predicted for."""
+    room = min(MARGIN * seconds, LONG_MARGIN * seconds + LONG_S)
+    return max(10, round(room / 60))
 
 
 def needed(rule, wildcards, fixed, attempt, threads):
@@ -461,32 +575,63 @@ def needed(rule, wildcards, fixed, attempt, threads):
     return placing.Ask(
         " ".join([rule, *(value for _, value in wildcards.items())]),
         gpus=count,
-        gpu_memory_mb=device_memory_mb(rule, held),
+        gpu_memory_mb=held.on_one_gpu_mb,
         mem_mb=(0.5 + attempt) * price.memory_mb + (SNAKEMAKE_MB if site() else 0),
-        runtime=attempt * max(10, round(price.seconds * 4 / 60)),
+        runtime=attempt * minutes_allowed(price.seconds),
         threads=threads,
+        least_runtime=max(10, round(LEAST_MARGIN * price.seconds / 60)),
     )
+
+
+@functools.cache
+def placed_once(rule, names, fixed, attempt, threads):
+    """Where one attempt at a job goes, and what it asks for."""
+    wildcards, fixed = dict(names), dict(fixed)
+    first = needed(rule, wildcards, fixed, 1, threads)
+    again = needed(rule, wildcards, fixed, attempt, threads)
+    return placing.place(site(), again, first)
+
+
+# Snakemake looks up what arguments a function takes each time that it calls it, for every resource
+# of every job; written down, that takes no time.
+SIGNATURES = {
+    names: inspect.Signature(
+        [
+            inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+            for name in names
+        ]
+    )
+    for names in (("wildcards",), ("wildcards", "attempt", "threads"))
+}
+
+
+def resource(function, *names):
+    """A function that takes these arguments, and says so."""
+    function.__signature__ = SIGNATURES[names]
+    return function
 
 
 def asked(rule, **fixed):
     """What jobs ask for; on a cluster also where they go, which follows from the rest."""
+    here = ("mem_mb", "runtime", "gpu")
 
     def placed(key):
         def value(wildcards, attempt, threads):
-            first = needed(rule, wildcards, fixed, 1, threads)
-            again = needed(rule, wildcards, fixed, attempt, threads)
-            return placing.place(site(), again, first)[key]
+            names = tuple(wildcards.items())
+            return placed_once(rule, names, tuple(fixed.items()), attempt, threads)[key]
 
-        return value
+        return resource(value, "wildcards", "attempt", "threads")
+
+    def rounded(key):
+        def value(wildcards):
+            return max(1, round(getattr(predicted(rule, wildcards, fixed), key)))
+
+        return resource(value, "wildcards")
 
     return dict(
-        predicted_s=lambda wildcards: max(
-            1, round(predicted(rule, wildcards, fixed).seconds)
-        ),
-        disk_mb=lambda wildcards: max(
-            1, round(predicted(rule, wildcards, fixed).disk_mb)
-        ),
-        **{key: placed(key) for key in placing.RESOURCES},
+        predicted_s=rounded("seconds"),
+        disk_mb=rounded("disk_mb"),
+        **{key: placed(key) for key in (placing.RESOURCES if site() else here)},
     )
 
 
@@ -503,6 +648,7 @@ def priced(job, remote):
     """What a job of the coming run costs, for the overview."""
     name = job.rule.name.replace("_base_", "_")
     fixed = {"subject": "base"} if name != job.rule.name else {}
+    name = name.replace("_text_", "_")
     price = predicted(
         name, job.wildcards_dict, fixed | ({"on_gpu": True} if remote else {})
     )
@@ -517,30 +663,45 @@ def on_cluster(snakemake_workflow):
 
 
 def check_places(jobs):
-    """List what jobs ask a cluster for; stop a run of which one fits into no partition."""
+    """Stop a run before it submits anything if a job of it fits into no partition."""
     if command_line()[0] != "slurm":
         return
-    asked_for = [
+    placing.check(
+        site(),
         (
-            job.rule.name,
-            placing.Ask(
-                " ".join([job.rule.name, *job.wildcards_dict.values()]),
-                gpus=(price := priced(job, True))[3],
-                gpu_memory_mb=device_memory_mb(price[0], price[1]),
-                mem_mb=job.resources.get("mem_mb", 0),
-                runtime=job.resources.get("runtime", 0),
-                threads=job.threads,
-            ),
-            job.resources.get("slurm_partition"),
-        )
-        for job in jobs
-        if not job.is_norun and job.rule.name not in LOCAL
-    ]
-    placing.check(site(), [(ask, partition) for _, ask, partition in asked_for])
-    reruns.say(listing.listing(asked_for))
+            (
+                placing.Ask(
+                    " ".join([job.rule.name, *job.wildcards_dict.values()]),
+                    gpus=(price := priced(job, True))[3],
+                    gpu_memory_mb=price[1].on_one_gpu_mb,
+                    mem_mb=job.resources.get("mem_mb", 0),
+                    runtime=job.resources.get("runtime", 0),
+                    threads=job.threads,
+                ),
+                job.resources.get("slurm_partition"),
+            )
+            for job in jobs
+            if not job.is_norun and job.rule.name not in LOCAL
+        ),
+    )
+
+
+def quick_rules():
+    """Rules of a single job without a GPU that is over before a node is found for it."""
+    if site() is None:
+        return set()
+    return {
+        each.name
+        for each in workflow.rules
+        if not each.has_wildcards()
+        and each.name in cost.RULES
+        and not gpus(each.name)
+        and predicted_once(each.name).seconds < STUDY.compute.local_seconds
+    }
 
 
 LOCAL = workflow._localrules
+TRAINS = ("fetch_conversations", "import_align", "import_instruct", "align", "tune")
 RUN = {}
 
 
@@ -556,10 +717,13 @@ def before_the_run(dag, jobs):
         return
     remote = on_cluster(snakemake_workflow)
     check_places(jobs)
+    if snakemake_workflow.dryrun and not snakemake_workflow.output_settings.quiet:
+        reruns.say(listing.render(listed(job) for job in jobs if site()))
     rows = cost.summarise((priced(job, remote) for job in jobs), STUDY)
     totals = cost.total(rows)
     cores = None if remote else snakemake_workflow.cores
     reruns.say(cost.render(rows, STUDY, cores))
+    say_downloads(jobs, snakemake_workflow.dryrun)
     cost.check_quota(STUDY, totals)
     if snakemake_workflow.dryrun:
         return
@@ -589,6 +753,40 @@ def before_the_run(dag, jobs):
             for _, price, threads, _, _ in [priced(job, remote)]
         },
     )
+
+
+def listed(job):
+    """What a job asks the cluster for, for the list of a dry run."""
+    name, price, threads, count, _ = priced(job, True)
+    asks = job.resources
+    return listing.Line(
+        " ".join([job.rule.name, *job.wildcards_dict.values()]),
+        None if job.rule.name in LOCAL else asks.get("slurm_partition"),
+        gpus=count,
+        gpu_memory_mb=price.on_one_gpu_mb,
+        threads=threads,
+        mem_mb=asks.get("mem_mb", 0),
+        minutes=asks.get("runtime", 0),
+        predicted_s=price.seconds,
+        disk_mb=price.disk_mb,
+    )
+
+
+def say_downloads(jobs, dryrun):
+    """Say what will be downloaded; stop a run that waits for pictures which only people can put."""
+    fetched = [
+        (job.rule.name, job.wildcards_dict, predicted(job.rule.name, job.wildcards, {}))
+        for job in jobs
+        if cost.stage_of(job.rule.name) == "assets"
+    ]
+    said = cost.render_downloads(cost.downloads(STUDY, fetched))
+    if said:
+        reruns.say(said)
+    if not dryrun and any(job.rule.name in TRAINS for job in jobs):
+        for message in cost.missing(STUDY):
+            raise WorkflowError(
+                f"config/studies/{STUDY.name}.yaml: {message}; nothing has been started"
+            )
 
 
 def after_the_run():

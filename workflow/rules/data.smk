@@ -67,12 +67,12 @@ rule make_images:
         "../scripts/make_images.py"
 
 
-if STUDY.align.data is not None and STUDY.align.data.source == "llava":
+if is_json("align"):
 
     rule import_align:
         """Turn the captions of stage 1, from elsewhere, into a table."""
         input:
-            STUDY.align.data.file,
+            json_of("align"),
         output:
             results(artefacts.IMPORTED).format(stage="align"),
         log:
@@ -86,19 +86,20 @@ if STUDY.align.data is not None and STUDY.align.data.source == "llava":
         resources:
             **asked("import_align"),
         params:
-            **told("import_conversations.py", pictures=STUDY.align.data.pictures),
+            **told("import_conversations.py", *published_of("align")),
+            **elsewhere_of("align"),
         message:
-            "Reading the conversations in {input}"
+            "Reading the conversations in {params.conversations}"
         script:
             "../scripts/import_conversations.py"
 
 
-if STUDY.tuning.data is not None and STUDY.tuning.data.source == "llava":
+if is_json("tuning"):
 
     rule import_instruct:
         """Turn the conversations of stage 2, from elsewhere, into a table."""
         input:
-            STUDY.tuning.data.file,
+            json_of("tuning"),
         output:
             results(artefacts.IMPORTED).format(stage="tuning"),
         log:
@@ -112,9 +113,10 @@ if STUDY.tuning.data is not None and STUDY.tuning.data.source == "llava":
         resources:
             **asked("import_instruct"),
         params:
-            **told("import_conversations.py", pictures=STUDY.tuning.data.pictures),
+            **told("import_conversations.py", *published_of("tuning")),
+            **elsewhere_of("tuning"),
         message:
-            "Reading the conversations in {input}"
+            "Reading the conversations in {params.conversations}"
         script:
             "../scripts/import_conversations.py"
 

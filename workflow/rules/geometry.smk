@@ -74,6 +74,23 @@ if TEXT_PROBES:
             "Finding the neighbours of the vectors of base"
 
 
+if TEXT_PROBES and READS_TEXT:
+
+    use rule find_neighbours as find_text_neighbours with:
+        input:
+            activations=activations_of,
+        output:
+            directory(
+                expand(
+                    results(artefacts.NEIGHBOURS),
+                    probe=TEXT_PROBES,
+                    allow_missing=True,
+                )
+            ),
+        wildcard_constraints:
+            subject=TEXT_ALONE,
+
+
 rule intrinsic_dimension:
     """Intrinsic dimension of one subject's clouds: TwoNN, GRIDE and decimation."""
     input:

@@ -41,7 +41,7 @@ rule patching_sweep:
 rule recovery_table:
     """Recovery of every window, with its interval."""
     input:
-        expand(results(artefacts.PATCHING), subject=TUNED),
+        expand(results(artefacts.PATCHING), subject=PATCHED),
     output:
         results(artefacts.TABLES["recovery"]),
     log:

@@ -116,7 +116,7 @@ rule make_run_page:
         report=results(artefacts.REPORT),
         models=expand(results(artefacts.SUBJECT_MODEL), subject=MEASURED),
         activations=all_activations(),
-        patching=expand(results(artefacts.PATCHING), subject=TUNED),
+        patching=expand(results(artefacts.PATCHING), subject=PATCHED),
         benchmarks=all_benchmark_items(),
     output:
         results(artefacts.RUN_PAGE),

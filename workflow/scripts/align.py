@@ -17,6 +17,7 @@ with job(snakemake) as study:
         conversations=Path(snakemake.input.conversations),
         features=Path(snakemake.input.features),
         out=Path(snakemake.output[0]),
+        pictures=snakemake.params.pictures and Path(snakemake.params.pictures),
         vision_weights=vision_weights(study, asset) if asset else None,
         work=work(),
         checkpoint_seconds=snakemake.params.checkpoint_seconds,

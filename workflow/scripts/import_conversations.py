@@ -8,5 +8,8 @@ with job(snakemake):
     from layersight.data.llava_json import import_llava
 
     import_llava(
-        Path(snakemake.input[0]), Path(snakemake.params.pictures), Path(snakemake.output[0])
+        Path(snakemake.params.conversations),
+        Path(snakemake.params.pictures),
+        Path(snakemake.output[0]),
+        published=snakemake.params.published,
     )

@@ -1,29 +1,25 @@
-"""What jobs ask for, a line for those that ask alike."""
+"""The list of jobs that a dry run on a cluster shows."""
 
 from __future__ import annotations
 
-from layersight.cluster.listing import listing
-from layersight.cluster.placing import Ask
+from layersight.cluster.listing import Line, render
 
 
-def test_jobs_of_a_rule_that_ask_alike_share_a_line_with_the_most_that_one_needs():
-    jobs = [
-        ("tune", Ask("tune a", gpus=8, mem_mb=64_000, runtime=90, threads=16), "a100"),
-        ("tune", Ask("tune b", gpus=8, mem_mb=32_000, runtime=600, threads=16), "a100"),
-        ("tune", Ask("tune c", gpus=8, mem_mb=90_000, runtime=60, threads=16), "a100-80gb"),
-        ("make_report", Ask("make_report", mem_mb=900, runtime=10), "cpu"),
-        ("figures", Ask("figures", mem_mb=900, runtime=10), None),
-    ]
-    head, columns, *lines = listing(jobs).splitlines()
-    assert head == "What jobs ask for, at their first attempt:"
-    assert columns.split() == ["rule", "jobs", "GPUs", "threads", "memory", "time", "partition"]
-    assert [line.split() for line in lines] == [
-        ["tune", "2", "8", "16", "64.0", "GB", "10.0", "h", "a100"],
-        ["tune", "1", "8", "16", "90.0", "GB", "60", "min", "a100-80gb"],
-        ["make_report", "1", "1", "900", "MB", "10", "min", "cpu"],
-        ["figures", "1", "1", "900", "MB", "10", "min"],
-    ]
+def test_a_job_is_shown_with_what_it_asks_for_and_where_it_goes():
+    tune = Line("tune full 0", "a100-80gb", 8, 46_756, 16, 397_000, 1050, 34_900, 27_038)
+    table = Line("score_tables", None, 0, 235, 1, 853, 10, 4, 0.02)
+    head, first, second = (line.split("  ") for line in render([tune, table]).splitlines())
+
+    def words(cells: list[str]) -> list[str]:
+        return [cell.strip() for cell in cells if cell.strip()]
+
+    assert words(head)[:4] == ["job", "partition", "GPUs", "of one GPU"]
+    assert words(head)[4:] == ["threads", "memory", "time at most", "predicted", "disk"]
+    assert words(first)[:4] == ["tune full 0", "a100-80gb", "8", "46.8 GB"]
+    assert words(first)[4:] == ["16", "397.0 GB", "17.5 h", "9.7 h", "27.0 GB"]
+    # It runs where the command was given, and has no GPU.
+    assert words(second) == ["score_tables", "here", "1", "853 MB", "10 min", "4 s", "< 1 MB"]
 
 
-def test_without_jobs_nothing_is_said():
-    assert listing([]) == ""
+def test_no_jobs_are_no_list():
+    assert render([]) == ""

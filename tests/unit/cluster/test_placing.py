@@ -151,3 +151,19 @@ def test_a_partition_given_on_the_command_line_is_checked_too():
     with pytest.raises(ClusterError, match="its partition a100, where .* 2500 of at most 2000"):
         check(site(), [(Ask("a", gpus=1, mem_mb=2500), "a100")])
     check(site(), [(Ask("a", gpus=1, mem_mb=2500), "another-of-the-site")])
+
+
+def test_room_for_a_slower_machine_is_cut_to_the_longest_time_that_a_partition_allows():
+    ask = Ask("a", gpus=1, runtime=400, least_runtime=200)
+    placed = place(site(), ask, ask)
+    assert (placed["slurm_partition"], placed["runtime"]) == ("a100-80gb", 240)
+    again = Ask("a", gpus=1, runtime=800, least_runtime=200)
+    assert place(site(), again, ask)["runtime"] == 240
+    longer = Ask("a", gpus=1, runtime=400, least_runtime=241)
+    assert place(site(), longer, longer)["slurm_partition"] is None
+
+
+def test_a_job_with_room_goes_where_all_of_it_fits():
+    ask = Ask("a", gpus=1, runtime=90, least_runtime=50)
+    assert place(site(), ask, ask)["slurm_partition"] == "a100-80gb"
+    assert place(site(), ask, ask)["runtime"] == 90

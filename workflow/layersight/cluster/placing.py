@@ -23,6 +23,8 @@ class Ask:
         mem_mb: main memory, in MB.
         runtime: in minutes.
         threads: how many.
+        least_runtime: minutes that it can do with, where `runtime` has room for a slower machine;
+            0: it needs `runtime`.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Ask:
     mem_mb: float = 0.0
     runtime: float = 0.0
     threads: int = 1
+    least_runtime: float = 0.0
 
 
 def too_much(site: Site, partition: str, ask: Ask) -> list[str]:
@@ -60,7 +63,8 @@ def choose(site: Site, ask: Ask) -> str | None:
 def place(site: Site | None, ask: Ask, first: Ask) -> dict[str, Any]:
     """Return the resources by which Snakemake's Slurm plugin submits a job.
 
-    A retry asks for more. Where that is more than any partition allows, it gets what is allowed.
+    A retry asks for more, and so does a job that leaves room for a slower machine. Where that is
+    more than any partition allows, it gets what is allowed.
 
     Args:
         site: the cluster; None: jobs run here, and GPUs are counted by `gpu`.
@@ -73,6 +77,7 @@ def place(site: Site | None, ask: Ask, first: Ask) -> dict[str, Any]:
     """
     partition = choose(site, ask) if site else None
     if site and partition is None:
+        first = replace(first, runtime=first.least_runtime or first.runtime)
         fitting = [name for name in _tried(site, first) if not too_much(site, name, first)]
         if fitting:
             partition = max(fitting, key=lambda name: _size(site.partitions[name]))

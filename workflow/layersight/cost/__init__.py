@@ -6,10 +6,12 @@ holds the predictions against such a measurement.
 """
 
 from layersight.cost.constants import LOAD_MB
+from layersight.cost.downloads import downloads, missing
+from layersight.cost.downloads import render as render_downloads
 from layersight.cost.estimate import Cost
-from layersight.cost.rules import ON_GPU, RULES, STAGES, predict
+from layersight.cost.rules import ON_GPU, RULES, STAGES, predict, stage_of
 from layersight.cost.sizes import parameters
-from layersight.cost.steps import activations, align, benchmarks, features, patching, tune
+from layersight.cost.steps import activations, benchmarks, features, patching
 from layersight.cost.summary import (
     Job,
     StageRow,
@@ -19,6 +21,7 @@ from layersight.cost.summary import (
     summarise,
     total,
 )
+from layersight.cost.training import align, tune
 
 __all__ = [
     "LOAD_MB",
@@ -33,11 +36,15 @@ __all__ = [
     "benchmarks",
     "check_quota",
     "check_space",
+    "downloads",
     "features",
+    "missing",
     "parameters",
     "patching",
     "predict",
     "render",
+    "render_downloads",
+    "stage_of",
     "summarise",
     "total",
     "tune",

@@ -1,7 +1,8 @@
-"""Measured constants of the cost model, and one that is assumed.
+"""Measured constants of the cost model, two that are fitted, and one that is assumed.
 
 Measured on the study `mini`: two cores of an AMD EPYC (AVX2), float32, torch 2.13. Memory constants
-are rounded up, so that predictions lie above what was measured, but below twice of it.
+are rounded up, so that predictions lie above what was measured, but below twice of it. Fitted to
+what the authors of LLaVA-1.5 say that its training takes (README of their code; Liu et al. 2023).
 """
 
 from __future__ import annotations
@@ -10,10 +11,17 @@ CORE_FLOPS = 5e10
 """Floating-point operations per second and core in the blocks of a language model, float32."""
 EMULATED_BFLOAT16 = 0.1
 """Speed of bfloat16 on cores that have no instructions for it, as a share of float32 (a guess)."""
-A100_PEAK_FLOPS = {"bfloat16": 312e12, "float32": 19.5e12}
+A100_PEAK_FLOPS = {"bfloat16": 312e12, "float16": 312e12, "float32": 19.5e12}
 """Published dense peak of one NVIDIA A100 (float32 without TF32, as torch's default)."""
 ASSUMED_GPU_UTILISATION = 0.3
-"""Share of that peak which a job reaches. ASSUMED: no GPU was measured; small models reach less."""
+"""Share of that peak which a job that measures reaches. ASSUMED: small models reach less."""
+TRAINING_UTILISATION = 0.45
+"""Share of that peak which training in half precision reaches, recomputed blocks counted. Fitted to
+four times that LLaVA-1.5 took on 8 A100: 3.5 and 5.5 hours of stage 1 with 7B and 13B, 10 and 20 of
+stage 2."""
+PADDED = 1.35
+"""Conversations from elsewhere differ in length: a device computes on so many times their tokens,
+since rows are padded, or waits for the one with the longest. Fitted to the same times."""
 
 START_SECONDS = 8.0
 """Starting Python, importing the numeric stack, loading a small model."""
@@ -21,6 +29,8 @@ LIGHT_START_SECONDS = 1.5
 """Starting Python and importing pandas and pyarrow."""
 LOAD_BYTES_PER_SECOND = 5e8
 """Reading weights from disk."""
+RELEASED_BYTES = 2
+"""Of a number in a released model: half precision."""
 
 LOAD_MB = 800.0
 """Resident size of torch and transformers, with room for what allocators keep."""
@@ -35,10 +45,15 @@ FIGURES_MB = 360.0
 DRAWING_MB = 180.0
 """A process that rasterises pictures."""
 
+IMPORT_SECONDS = 3e-4
+"""A conversation from elsewhere: reading it, and looking for its picture on a shared disk."""
 TEXT_TOKENS = 25
 """Mean tokens of a conversation besides the image."""
 PEAK_TEXT_TOKENS = 30
 """The same in a batch of the longest."""
+LONGEST_ELSEWHERE, LONGEST_SEQUENCE = 4, 2048
+"""The longest conversations from elsewhere have so many times the mean's tokens, but in all no more
+than LLaVA-1.5 lets them have."""
 TOKENS_PER_OPTION = 2.5
 """Tokens of each option that a question lists."""
 CHARACTERS_PER_TOKEN = 4.0

@@ -67,7 +67,8 @@ def density(study: Study, subject: str = "aligned") -> Cost:
     """Density peaks, found anew in every subset."""
     own = _clouds(study, subject)
     pools = pools_of(study.probes.sets, study.activations.stored)
-    pooled = 0 if subject == "base" else sum(len(pool.streams) for pool in pools)
+    pictures = sizes.reads_pictures(study, subject)
+    pooled = sum(len(pool.streams) for pool in pools) if pictures else 0
     items = sizes.probe_items(study) * (own + 2 * pooled * len(study.layers))
     seconds = items * study.geometry.subsamples * of.DENSITY_SECONDS
     clouds = own + pooled * len(study.layers)
@@ -150,13 +151,12 @@ def _tables_of(study: Study, subject: str) -> list[Cost]:
         found.append(density(study, subject))
     if settings.spectrum is not None:
         found.append(spectrum(study, subject))
-    if subject == "base":
-        return found
-    found.append(cross_modal(study, subject))
-    if settings.alignment is not None:
-        found.append(alignment(study, subject))
-    if study.linear_probes is not None:
-        found.append(linear_probes(study, subject))
+    if sizes.reads_pictures(study, subject):
+        found.append(cross_modal(study, subject))
+        if settings.alignment is not None:
+            found.append(alignment(study, subject))
+        if study.linear_probes is not None:
+            found.append(linear_probes(study, subject))
     if sizes.variant_of(subject):
         found += [change(study, subject), weight_change(study, subject)]
     return found

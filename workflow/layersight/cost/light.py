@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from layersight.cost import constants as of
 from layersight.cost import sizes
 from layersight.cost.estimate import Cost
 from layersight.cost.geometry import geometry_tables
+from layersight.data.elsewhere import archive_folder, conversations_folder
 from layersight.data.packages import PACKAGES
 from layersight.reporting.figure_names import figure_names
-from layersight.study import HubVisionEncoder, Study
+from layersight.study import HubConversations, HubVisionEncoder, Study
 
 _MB = 1e6
 _UNKNOWN_CONVERSATIONS = 1_000_000
+_UNKNOWN_CONVERSATIONS_MB, _UNKNOWN_ARCHIVE_MB = 100.0, 1_000.0
 
 
 def fetch_package(study: Study, package: str) -> Cost:
@@ -41,7 +45,9 @@ def fetch_model(study: Study, model: str | None = None) -> Cost:
     if name is not None and model is not None and model.startswith(f"{name}-"):
         # Float32, and often with the half that reads words.
         megabytes = 1.5 * 4 * (sizes.encoder_parameters(study) or 0) / _MB
-    else:
+    elif model is not None and model.endswith("-connector"):
+        megabytes = 4 * sizes.connector_parameters(study) / _MB
+    else:  # a released model has a vision encoder besides, small beside it
         megabytes = 2 * sizes.parameters(study) / _MB
     seconds = 4.0 + 0.08 * megabytes
     return Cost(seconds, of.LOAD_MB + 500, megabytes + of.TOKENIZER_BYTES / _MB, megabytes)
@@ -121,10 +127,51 @@ def training_table(study: Study) -> Cost:
     return _table(study.align.steps + len(study.tuned_subjects) * study.tuning.steps)
 
 
-def import_conversations(study: Study) -> Cost:
-    """Conversations from elsewhere; how many they are is not known before they are read."""
+def import_conversations(study: Study, stage: str = "tuning") -> Cost:
+    """Conversations from elsewhere; how many they are may not be known before they are read."""
     # They are read as a stream: memory does not grow with them.
-    return Cost(_UNKNOWN_CONVERSATIONS * 1e-4, 2 * of.TABLE_MB, _UNKNOWN_CONVERSATIONS * 3e-4)
+    data = getattr(study, stage).data
+    known = isinstance(data, HubConversations)
+    count = data.rows if known else _UNKNOWN_CONVERSATIONS
+    # Every picture is looked for on disk.
+    seconds = of.LIGHT_START_SECONDS + count * of.IMPORT_SECONDS
+    return Cost(seconds, 2 * of.TABLE_MB, count * 3e-4)
+
+
+def fetch_pictures(study: Study, archive: str | None = None) -> Cost:
+    """Download an archive of pictures, check and unpack it; it goes when it is unpacked.
+
+    Args:
+        study: the study.
+        archive: name of its folder in the cache; None is the largest.
+    """
+    sizes_mb = [
+        float(pictures.megabytes or 0)
+        for stage in ("align", "tuning")
+        if isinstance(data := getattr(study, stage).data, HubConversations)
+        for pictures in data.pictures.values()
+        if pictures.path is None and archive in (None, archive_folder(data, pictures, Path()).name)
+    ]
+    megabytes = max(sizes_mb, default=0.0) or _UNKNOWN_ARCHIVE_MB
+    # Pictures are compressed already.
+    return Cost(4.0 + 0.1 * megabytes, of.LOAD_MB, megabytes, megabytes)
+
+
+def fetch_conversations(study: Study, conversations: str | None = None) -> Cost:
+    """Download the JSON of conversations and check it.
+
+    Args:
+        study: the study.
+        conversations: name of their folder in the cache; None is the largest.
+    """
+    sizes_mb = [
+        float(data.megabytes or 0)
+        for stage in ("align", "tuning")
+        if isinstance(data := getattr(study, stage).data, HubConversations)
+        and conversations in (None, conversations_folder(data, Path()).name)
+    ]
+    megabytes = max(sizes_mb, default=0.0) or _UNKNOWN_CONVERSATIONS_MB
+    return Cost(4.0 + 0.08 * megabytes, of.TABLE_MB, megabytes, megabytes)
 
 
 def attention_tables(study: Study) -> Cost:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from layersight.cost import geometry, light, steps
+from layersight.cost import geometry, light, steps, training
 from layersight.cost.estimate import Cost
 from layersight.study import Study
 
@@ -13,6 +14,8 @@ STAGES: dict[str, dict[str, Callable[..., Cost]]] = {
     "assets": {
         "fetch_package": light.fetch_package,
         "fetch_model": light.fetch_model,
+        "fetch_pictures": light.fetch_pictures,
+        "fetch_conversations": light.fetch_conversations,
         "convert_language_model": light.convert_language_model,
     },
     "data": {
@@ -20,16 +23,18 @@ STAGES: dict[str, dict[str, Callable[..., Cost]]] = {
         "make_images": light.make_images,
         "make_align": light.make_align,
         "make_instruct": light.make_instruct,
-        "import_align": light.import_conversations,
-        "import_instruct": light.import_conversations,
+        "import_align": partial(light.import_conversations, stage="align"),
+        "import_instruct": partial(light.import_conversations, stage="tuning"),
         "make_probes": light.make_probes,
         "make_benchmarks": light.make_benchmarks,
         "features": steps.features,
     },
     "models": {
         "make_random_language_model": light.make_random_language_model,
-        "align": steps.align,
-        "tune": steps.tune,
+        "align": training.align,
+        "tune": training.tune,
+        "take_connector": steps.take_connector,
+        "take_released": steps.take_released,
     },
     "activations": {"capture_activations": steps.activations},
     "geometry": {

@@ -66,7 +66,7 @@ def connector_parameters(study: Study) -> int:
 
 def number_bytes(study: Study) -> int:
     """Return the bytes of one weight while computing."""
-    return {"float32": 4, "bfloat16": 2}[study.compute.precision]
+    return {"float32": 4, "bfloat16": 2, "float16": 2}[study.compute.precision]
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,10 @@ class Learning:
 def learning(study: Study, variant: str) -> Learning:
     """Return what learns in a variant; a method without `tensors` counts as full tuning."""
     settings, sizes = study.variants[variant], shape(study)
+    if settings.released is not None:
+        # Nothing learns, but what differs may be everything.
+        return Learning(sizes.parameters, of.RELEASED_BYTES, TENSORS_PER_BLOCK * sizes.layers + 2,
+                        False, 0.0)  # fmt: skip
     chosen = study.blocks(variant)
     blocks = sizes.layers if chosen is None else len(chosen)
     share = blocks / sizes.layers
@@ -98,10 +102,10 @@ def learning(study: Study, variant: str) -> Learning:
     if hasattr(method, "tensors"):
         read = method.Options.model_validate_json(json.dumps(settings.options))
         found = method.tensors(read, sizes.linear, sizes.width)
-        # PEFT keeps adapters of half-precision models in float32.
+        # What learns is kept and stored in float32, whatever the precision.
         return Learning(blocks * sum(found), 4, blocks * len(found), True, 0.0)
     count = sizes.parameters if settings.layers is None else blocks * sizes.block
-    return Learning(count, number_bytes(study), TENSORS_PER_BLOCK * blocks + 2, False, share)
+    return Learning(count, 4, TENSORS_PER_BLOCK * blocks + 2, False, share)
 
 
 def variant_of(subject: str) -> str | None:
@@ -120,6 +124,31 @@ def sequence(study: Study, text: int = of.PEAK_TEXT_TOKENS, image: bool = True) 
     if study.benchmarks.choices < len(study.concepts.kinds):
         text += round(of.TOKENS_PER_OPTION * study.benchmarks.choices)
     return text + (image_tokens(study) if image else 0)
+
+
+def training_sequence(study: Study, stage: str, peak: bool = False) -> int:
+    """Return the tokens of a training conversation.
+
+    Args:
+        study: the study.
+        stage: `align` or `tuning`.
+        peak: of one in a batch of the longest, for memory.
+    """
+    data = getattr(study, stage).data
+    if data is None or data.text_tokens is None:
+        return sequence(study) if peak else sequence(study, of.TEXT_TOKENS)
+    # The answer options that the study's own questions list are not in there.
+    system = study.backbone.system_prompt
+    own = of.DEFAULT_SYSTEM_TOKENS if system is None else len(system) / of.CHARACTERS_PER_TOKEN
+    text = data.text_tokens * (of.LONGEST_ELSEWHERE if peak else 1)
+    longest = of.LONGEST_SEQUENCE - image_tokens(study) if peak else text
+    return round(min(text, longest) + own) + image_tokens(study)
+
+
+def pictures_in_training(study: Study, stage: str) -> int:
+    """Return how many pictures pass through the vision encoder while a stage trains."""
+    settings = getattr(study, stage)
+    return settings.steps * settings.batch_size if settings.data is not None else 0
 
 
 def image_tokens(study: Study) -> int:
@@ -181,14 +210,22 @@ def probe_items(study: Study) -> int:
     return min(study.probes.items, concepts(study))
 
 
+def reads_pictures(study: Study, subject: str) -> bool:
+    """Return whether a subject has a connector: the base, and a language model alone, have not."""
+    variant = variant_of(subject)
+    return subject != "base" and (variant is None or study.variants[variant].reads_pictures)
+
+
 def probes_read(study: Study, subject: str) -> list[str]:
-    """Return the probe sets that a subject reads: the base model has no connector."""
-    return [name for name in study.probes.sets if subject != "base" or name in TEXT_PROBES]
+    """Return the probe sets that a subject reads: without a connector those of text."""
+    pictures = reads_pictures(study, subject)
+    return [name for name in study.probes.sets if pictures or name in TEXT_PROBES]
 
 
 def tasks_asked(study: Study, subject: str) -> list[str]:
-    """Return the benchmarks that a subject is asked: the base model reads text only."""
-    return [name for name in study.benchmarks.tasks if subject != "base" or name in TEXT_TASKS]
+    """Return the benchmarks that a subject is asked: without a connector those of text."""
+    pictures = reads_pictures(study, subject)
+    return [name for name in study.benchmarks.tasks if pictures or name in TEXT_TASKS]
 
 
 def streams(study: Study, probe: str) -> int:

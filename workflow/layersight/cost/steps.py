@@ -1,10 +1,10 @@
-"""The steps that run a model: training, reading activations, answering, patching."""
+"""The steps that run a model and train none: reading activations, answering, patching."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
-from typing import Literal
 
 from layersight.activations.budget import Counts, activation_bytes
 from layersight.cost import constants as of
@@ -17,35 +17,59 @@ _MB = 1e6
 Window = tuple[str, int, int | None]
 
 
-def speed(study: Study, threads: int, on_gpu: bool | None) -> float:
+def speed(study: Study, threads: int, on_gpu: bool | None, *, trains: bool = False) -> float:
     """Return floating-point operations per second of a job.
 
-    A GPU's speed is the published peak of an A100 times an assumed utilisation: none was measured.
+    A GPU's speed is the published peak of an A100 times a utilisation, which is fitted for training
+    in half precision, and else assumed.
 
     Args:
         study: the study.
         threads: of the job.
         on_gpu: whether a GPU computes; None: if `compute.device` is `cuda`.
+        trains: whether the job trains.
     """
     precision = study.compute.precision
-    if study.compute.device == "cuda" if on_gpu is None else on_gpu:
-        return of.A100_PEAK_FLOPS[precision] * of.ASSUMED_GPU_UTILISATION
-    return of.CORE_FLOPS * threads * (of.EMULATED_BFLOAT16 if precision == "bfloat16" else 1.0)
+    if uses_gpu(study, on_gpu):
+        fitted = trains and precision != "float32"
+        share = of.TRAINING_UTILISATION if fitted else of.ASSUMED_GPU_UTILISATION
+        return of.A100_PEAK_FLOPS[precision] * share
+    return of.CORE_FLOPS * threads * (1.0 if precision == "float32" else of.EMULATED_BFLOAT16)
 
 
-def align(study: Study, *, on_gpu: bool | None = None) -> Cost:
-    """Stage 1: forward, and backward through frozen blocks."""
-    none = sizes.Learning(0, sizes.number_bytes(study), 0, adapter=False, share=0.0)
-    return _training(study, "align", none, on_gpu)
+def take_connector(study: Study) -> Cost:
+    """A released connector, read and written; nothing is trained."""
+    connector = sizes.connector_parameters(study) * 4
+    disk = connector + 2 * of.TABLE_BYTES + of.MANIFEST_BYTES
+    memory = of.LOAD_MB + 3 * connector / _MB
+    return Cost(of.START_SECONDS, memory, disk / _MB)
 
 
-def tune(
-    study: Study, variant: str | None = None, seed: int | str = 0, *, on_gpu: bool | None = None
-) -> Cost:
-    """Stage 2 of one variant; None gives the dearest of them. All seeds cost the same."""
-    if variant is not None:
-        return _training(study, "tuning", sizes.learning(study, variant), on_gpu)
-    return _largest(tune(study, name, on_gpu=on_gpu) for name in study.variants)
+def take_released(study: Study, variant: str | None = None, seed: int | str = 0) -> Cost:
+    """A released model, compared with the base from file to file; no model is in memory.
+
+    Args:
+        study: the study.
+        variant: name of one that is taken; None: any of them.
+        seed: not read; a released model is one subject.
+    """
+    shape = sizes.shape(study)
+    # Half precision, as released models are; all of them may differ.
+    stored = shape.parameters * of.RELEASED_BYTES
+    weights = 2 * stored
+    seconds = of.START_SECONDS + 2 * weights / of.LOAD_BYTES_PER_SECOND
+    disk = stored + sizes.connector_parameters(study) * 4
+    # Files are mapped; copied are the embeddings and the head, where rows are left out.
+    memory = of.LOAD_MB + 2 * 4 * shape.embeddings / _MB
+    # Where the vision encoder is another one, its own features.
+    own = features(study, on_gpu=False)
+    reads = variant is None or study.variants[variant].reads_pictures
+    if reads and sizes.encoder_parameters(study) is not None:
+        seconds += own.seconds
+        memory = max(memory, own.memory_mb)
+        disk += own.disk_mb * _MB + 4 * (sizes.encoder_parameters(study) or 0)
+    disk += 2 * of.TABLE_BYTES + of.MANIFEST_BYTES
+    return Cost(seconds, memory, disk / _MB)
 
 
 def activations(
@@ -103,7 +127,7 @@ def activations(
         batch = min(1.0, study.evaluation.batch_size / count)
         held = max(held, 2 * batch * float32 + of.ACTIVATION_COPIES * share * one)
     cost = _measuring(study, subject, tokens, on_gpu)
-    return Cost(cost.seconds, cost.memory_mb + held / _MB, disk / _MB, (disk + work) / _MB)
+    return _with(cost, held / _MB, disk / _MB, (disk + work) / _MB)
 
 
 def benchmarks(
@@ -122,8 +146,7 @@ def benchmarks(
         if task in ("presence", "naming"):
             tokens += count * study.benchmarks.max_new_tokens * of.DECODING
         disk += of.TABLE_BYTES + of.MANIFEST_BYTES + count * of.ROW_BYTES["items"]
-    cost = _measuring(study, subject, tokens, on_gpu)
-    return Cost(cost.seconds, cost.memory_mb, disk / _MB, disk / _MB)
+    return _with(_measuring(study, subject, tokens, on_gpu), 0.0, disk / _MB, disk / _MB)
 
 
 def attention(study: Study, subject: str = "aligned", *, on_gpu: bool | None = None) -> Cost:
@@ -140,7 +163,7 @@ def attention(study: Study, subject: str = "aligned", *, on_gpu: bool | None = N
     held = 2 * settings.batch_size * heads * sequence**2 * 4
     rows = count * sizes.shape(study).layers * 4
     disk = of.TABLE_BYTES + of.MANIFEST_BYTES + rows * of.ROW_BYTES["attention"]
-    return Cost(cost.seconds, cost.memory_mb + held / _MB, disk / _MB, disk / _MB)
+    return _with(cost, held / _MB, disk / _MB, disk / _MB)
 
 
 def token_clouds(study: Study, subject: str = "aligned", *, on_gpu: bool | None = None) -> Cost:
@@ -163,7 +186,7 @@ def token_clouds(study: Study, subject: str = "aligned", *, on_gpu: bool | None 
     rows = runs * len(study.layers) * (8 + len(settings.ks))
     seconds = cost.seconds + runs * len(study.layers) * of.TOKEN_CLOUD_SECONDS
     disk = of.TABLE_BYTES + rows * of.ROW_BYTES["token_clouds"]
-    return Cost(seconds, cost.memory_mb + rows * 1e-3, disk / _MB, disk / _MB)
+    return _with(replace(cost, seconds=seconds), rows * 1e-3, disk / _MB, disk / _MB)
 
 
 def patching(study: Study, subject: str | None = None, *, on_gpu: bool | None = None) -> Cost:
@@ -178,14 +201,14 @@ def patching(study: Study, subject: str | None = None, *, on_gpu: bool | None = 
     passes = items * blocks / shape.layers + checked
     tokens = directions * passes * sizes.sequence(study, of.TEXT_TOKENS)
     chosen = [subject] if subject else [f"{name}/seed-0" for name in study.variants]
-    cost = _largest(_measuring(study, name, tokens, on_gpu, models=2) for name in chosen)
+    cost = largest(_measuring(study, name, tokens, on_gpu, models=2) for name in chosen)
     rows = min(items, study.evaluation.batch_size)
     states = rows * sizes.sequence(study) * (shape.layers + 1) * shape.width
     logits = hybrids * rows * shape.vocabulary
     kept = (states * sizes.number_bytes(study) + logits * 4) / _MB
     disk = of.TABLE_BYTES + of.MANIFEST_BYTES
     disk += directions * items * hybrids * of.ROW_BYTES["patching"]
-    return Cost(cost.seconds, cost.memory_mb + kept, disk / _MB, disk / _MB)
+    return _with(cost, kept, disk / _MB, disk / _MB)
 
 
 @lru_cache
@@ -237,9 +260,14 @@ def features(study: Study, images: int | None = None, *, on_gpu: bool | None = N
     return Cost(of.START_SECONDS + seconds, memory, stored / _MB)
 
 
+def uses_gpu(study: Study, on_gpu: bool | None) -> bool:
+    """Return whether a job computes on a GPU; None: if `compute.device` is `cuda`."""
+    return study.compute.device == "cuda" if on_gpu is None else on_gpu
+
+
 def _encoder_speed(study: Study, threads: int, on_gpu: bool | None) -> float:
     """Return floating-point operations per second in float32."""
-    if study.compute.device == "cuda" if on_gpu is None else on_gpu:
+    if uses_gpu(study, on_gpu):
         return of.A100_PEAK_FLOPS["float32"] * of.ASSUMED_GPU_UTILISATION
     return of.CORE_FLOPS * threads
 
@@ -248,46 +276,6 @@ def features_bytes(study: Study, images: int) -> float:
     """Return the size of the stored features: float32, and an identifier for each picture."""
     numbers = images * sizes.image_features(study) * sizes.encoder_channels(study)
     return numbers * 4.0 + images * 25
-
-
-def _training(
-    study: Study, stage: Literal["align", "tuning"], learns: sizes.Learning, on_gpu: bool | None
-) -> Cost:
-    settings, shape = getattr(study, stage), sizes.shape(study)
-    each, batch = sizes.number_bytes(study), settings.batch_size
-    tokens = settings.steps * batch * sizes.sequence(study, of.TEXT_TOKENS)
-    labels = settings.steps * batch * of.ANSWER_TOKENS[stage] / 2
-    # Two operations a weight and token forward, two back through it, two for its gradient; and
-    # what adapters compute, at most two tensors at each of the seven linear layers of a block.
-    beside = of.ADAPTER_PASSES * min(1.0, learns.tensors / (14 * shape.layers))
-    passes = 4.0 + (beside if learns.adapter else 2.0 * learns.share)
-    work = passes * (tokens * shape.layers * shape.block + labels * shape.embeddings)
-    weights = shape.parameters * each
-    learnt = learns.parameters * learns.bytes_each
-    connector = sizes.connector_parameters(study) * 4
-    seconds = of.START_SECONDS + 2 * weights / of.LOAD_BYTES_PER_SECOND
-    if settings.gradient_checkpointing:
-        work *= 4 / 3
-    speed_of_all = speed(study, study.compute.training_threads, on_gpu) * study.compute.devices
-    seconds += work / speed_of_all
-
-    numbers = of.KEPT_WIDTHS * shape.width + of.KEPT_INTERMEDIATES * shape.intermediate
-    # A device computes its share of the batch, part by part.
-    rows = batch / (settings.accumulate * study.compute.devices)
-    layers = 2 if settings.gradient_checkpointing else shape.layers
-    kept = rows * sizes.sequence(study) * layers * numbers * each
-    kept *= of.ADAPTER_KEEPS if learns.adapter else 1.0
-    kept += of.LOGIT_COPIES * rows * of.ANSWER_TOKENS[stage] * shape.vocabulary * 4
-    # An adapter comes on top of the model's weights; gradient and two moments of all that learns.
-    states = (4 if learns.adapter else 3) * learnt + 4 * connector
-    memory = of.LOAD_MB + (of.ADAPTER_MB if learns.adapter else 0.0)
-    memory += (weights + states + kept + features_bytes(study, sizes.pictures(study))) / _MB
-
-    disk = connector + learnt + learns.tensors * of.TENSOR_BYTES + of.MANIFEST_BYTES
-    disk += of.TABLE_BYTES + settings.steps * of.ROW_BYTES["training"]
-    # A checkpoint holds what learns and its two moments.
-    work_bytes = of.CHECKPOINT_COPIES * 3 * (learnt + connector)
-    return Cost(seconds, memory, disk / _MB, work_bytes / _MB)
 
 
 def _measuring(
@@ -307,18 +295,28 @@ def _measuring(
     block = batch * sizes.sequence(study) * (6 * shape.width + 3 * shape.intermediate)
     cache = 2 * batch * sizes.sequence(study) * shape.layers * shape.key_value
     logits = 2 * batch * shape.vocabulary * 4
-    memory = of.LOAD_MB + (of.ADAPTER_MB if learns and learns.adapter else 0.0)
-    # The delta is read beside the weights that it replaces.
-    memory += (models * weights + delta + (block + cache) * each + logits) / _MB
+    adapter = learns is not None and learns.adapter
+    device = of.LOAD_MB + (of.ADAPTER_MB if adapter else 0.0)
+    device += (models * weights + adapter * delta + (block + cache) * each + logits) / _MB
+    # The delta is read beside the weights that it replaces, before they go to the device.
+    memory = device + (0 if adapter else delta / _MB)
     memory += features_bytes(study, sizes.pictures(study)) / _MB
-    return Cost(seconds, memory)
+    return Cost(seconds, memory, device_mb=device)
 
 
-def _largest(costs: Iterable[Cost]) -> Cost:
+def _with(cost: Cost, held_mb: float, disk_mb: float, work_mb: float) -> Cost:
+    """Return a measurement's cost with what it holds besides the model, and what it writes."""
+    memory, device = cost.memory_mb + held_mb, cost.on_one_gpu_mb + held_mb
+    return Cost(cost.seconds, memory, disk_mb, work_mb, device)
+
+
+def largest(costs: Iterable[Cost]) -> Cost:
+    """Return what suffices for each of several jobs."""
     found = list(costs)
     return Cost(
         max(cost.seconds for cost in found),
         max(cost.memory_mb for cost in found),
         max(cost.disk_mb for cost in found),
         max(cost.work_mb for cost in found),
+        max(cost.on_one_gpu_mb for cost in found),
     )

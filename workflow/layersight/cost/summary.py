@@ -33,7 +33,7 @@ class StageRow:
         work_mb: unfinished work of the job that keeps most, in MB.
         memory_mb: peak of the largest job, in MB.
         largest: the rule of that job.
-        gpu_memory: whether the largest job runs on a GPU, so that its memory is the GPU's.
+        gpu_memory: whether the largest job runs on a GPU, so that its memory is that of one GPU.
         longest_seconds: wall time of the longest job.
         threads: most threads of a job.
         memory_of: rule to the peak of its largest job, in MB.
@@ -70,6 +70,7 @@ def summarise(jobs: Iterable[Job], study: Study) -> list[StageRow]:
         if stage is None:
             continue
         on_gpu = gpus > 0 and (remote or study.compute.device == "cuda")
+        memory = cost.on_one_gpu_mb if on_gpu else cost.memory_mb
         in_cache = stage == CACHE_STAGE
         found[stage].append(
             StageRow(
@@ -80,12 +81,12 @@ def summarise(jobs: Iterable[Job], study: Study) -> list[StageRow]:
                 disk_mb=0.0 if in_cache else cost.disk_mb,
                 cache_mb=cost.disk_mb if in_cache else 0.0,
                 work_mb=cost.work_mb,
-                memory_mb=cost.memory_mb,
+                memory_mb=memory,
                 largest=rule,
                 gpu_memory=on_gpu,
                 longest_seconds=cost.seconds,
                 threads=threads,
-                memory_of={rule: cost.memory_mb},
+                memory_of={rule: memory},
             )
         )
     return [_joined(stage, rows) for stage, rows in found.items() if rows]
@@ -183,7 +184,10 @@ def render(rows: Sequence[StageRow], study: Study, cores: int | None = None) -> 
             + (" and one GPU." if gpus else ", if they are as fast as the reference machine's.")
         )
     if gpus:
-        said.append("GPU time is an assumption (a share of an A100's published peak).")
+        said.append(
+            "GPU time is that of A100s: training as fast as LLaVA-1.5's authors say, the rest an "
+            "assumption."
+        )
     return "\n".join(said)
 
 

@@ -13,11 +13,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from layersight.data.packages import only_one
 from layersight.errors import AssetError
 from layersight.models.backbones import CACHE_VARIABLE, check_fetched, gated_message
+from layersight.models.released import check_connector, check_variant
 from layersight.storage.atomic import atomic_folder
 from layersight.storage.manifest import file_digest
 from layersight.study import Study
@@ -26,10 +27,15 @@ PROVENANCE = "layersight-model.json"
 _SMALL = ["*.json", "*.model", "*.txt", "*.jinja", "LICENSE*", "USE_POLICY*", "Notice*", "NOTICE*"]
 _SAFE = ["model*.safetensors"]
 _PICKLES = ["pytorch_model*.bin"]
+_PROJECTOR = "mm_projector.bin"
 _CHUNK = 1 << 20
+CONNECTOR = "align.released"
+VARIANT = "variants."
 
 
-def fetch_model(name: str, revision: str, folder: Path, *, tokenizer: bool = True) -> Path:
+def fetch_model(
+    name: str, revision: str, folder: Path, *, tokenizer: bool = True, connector: bool = False
+) -> Path:
     """Fetch a model of the hub at one commit, unless it is there already.
 
     What the user's own cache of the hub has (HF_HOME) is taken from there; it costs no network, and
@@ -41,6 +47,8 @@ def fetch_model(name: str, revision: str, folder: Path, *, tokenizer: bool = Tru
         revision: the commit, 40 hexadecimal digits.
         folder: where to put it; its parent is shared between studies.
         tokenizer: whether it is a language model, which needs a tokenizer.
+        connector: whether the connector alone is wanted: of a model that has LLaVA's
+            `mm_projector.bin`, no other weights are fetched.
 
     Returns:
         The folder: config.json, `*.safetensors`, the tokenizer's or the image processor's files,
@@ -54,7 +62,7 @@ def fetch_model(name: str, revision: str, folder: Path, *, tokenizer: bool = Tru
         folder.parent.mkdir(parents=True, exist_ok=True)
         with only_one(folder):
             if not _is_fetched(folder, revision):
-                _fetch_into(name, revision, folder, tokenizer)
+                _fetch_into(name, revision, folder, tokenizer, connector)
     except OSError as error:
         raise AssetError(
             f"{folder}: cannot be written ({error}); free some space, or set assets.cache in the "
@@ -64,22 +72,43 @@ def fetch_model(name: str, revision: str, folder: Path, *, tokenizer: bool = Tru
 
 
 def fetch_part(study: Study, part: str, folder: Path) -> None:
-    """Fetch a part of a study's backbone from the hub and compare it with what the study says.
+    """Fetch what a study takes from the hub and compare it with what the study says.
 
     Args:
         study: the study.
-        part: `language_model` or `vision_encoder`.
+        part: `language_model` or `vision_encoder` of its backbone, `align.released`, or
+            `variants.<name>` of a released model.
         folder: where to put it, `models/<name>-<commit>` in the cache.
 
     Raises:
         AssetError: as `fetch_model`, or it is another architecture than the study says.
     """
-    settings = getattr(study.backbone, part)
-    fetch_model(settings.id, settings.revision, folder, tokenizer=part == "language_model")
+    settings = _settings(study, part)
+    connector = part == CONNECTOR
+    fetch_model(
+        settings.id,
+        settings.revision,
+        folder,
+        tokenizer=part != "vision_encoder" and not connector,
+        connector=connector,
+    )
     try:
-        check_fetched(part, settings.model_dump(), folder.parent.parent)
+        if connector:
+            check_connector(study, folder)
+        elif part.startswith(VARIANT):
+            check_variant(study, part.removeprefix(VARIANT), folder)
+        else:
+            check_fetched(part, settings.model_dump(), folder.parent.parent)
     except ValueError as error:
         raise AssetError(str(error)) from None
+
+
+def _settings(study: Study, part: str) -> Any:
+    if part == CONNECTOR:
+        return study.align.released
+    if part.startswith(VARIANT):
+        return study.variants[part.removeprefix(VARIANT)].released
+    return getattr(study.backbone, part)
 
 
 def _is_fetched(folder: Path, revision: str) -> bool:
@@ -89,18 +118,20 @@ def _is_fetched(folder: Path, revision: str) -> bool:
     return False
 
 
-def _fetch_into(name: str, revision: str, folder: Path, tokenizer: bool) -> None:
+def _fetch_into(name: str, revision: str, folder: Path, tokenizer: bool, connector: bool) -> None:
     own = folder.parent / ".hub"
-    snapshot = _in_user_cache(name, revision) or _download(name, revision, own)
+    snapshot = _in_user_cache(name, revision, connector) or _download(
+        name, revision, own, connector
+    )
     files = {path.name: path for path in sorted(snapshot.iterdir()) if path.is_file()}
-    digests = {file: _checked(path, name) for file, path in files.items()}
-    weights, pickled = _weights(files)
+    digests = {file: checked(path, name) for file, path in files.items()}
+    weights, pickled = _weights(files, connector)
     if not weights:
         raise AssetError(f"{name}: has no weights at {revision}, neither safetensors nor a pickle")
     with atomic_folder(folder) as beside:
         for file, path in files.items():
             if file in weights or not file.endswith((".safetensors", ".bin", ".bin.index.json")):
-                _take(path, beside / file)
+                take(path, beside / file)
         if pickled:
             from layersight.models.pickled import convert_pickles
 
@@ -121,7 +152,7 @@ def _fetch_into(name: str, revision: str, folder: Path, tokenizer: bool) -> None
     shutil.rmtree(own / f"models--{name.replace('/', '--')}", ignore_errors=True)
 
 
-def _in_user_cache(name: str, revision: str) -> Path | None:
+def _in_user_cache(name: str, revision: str, connector: bool) -> Path | None:
     """Return a whole snapshot in the user's own cache of the hub, if there is one."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -131,7 +162,7 @@ def _in_user_cache(name: str, revision: str) -> Path | None:
             snapshot_download(
                 name,
                 revision=revision,
-                allow_patterns=[*_SMALL, *_SAFE],
+                allow_patterns=[*_SMALL, *_SAFE, *([_PROJECTOR] if connector else [])],
                 ignore_patterns=["*/*"],
                 local_files_only=True,
             )
@@ -139,11 +170,46 @@ def _in_user_cache(name: str, revision: str) -> Path | None:
     except (LocalEntryNotFoundError, OSError, ValueError):
         return None
     files = {path.name: path for path in found.iterdir() if path.is_file()}
-    return found if "config.json" in files and _weights(files)[0] else None
+    return found if "config.json" in files and _weights(files, connector)[0] else None
 
 
-def _download(name: str, revision: str, cache: Path) -> Path:
+def _download(name: str, revision: str, cache: Path, connector: bool) -> Path:
     """Let the hub's own client download a snapshot; it goes on where an earlier call ended."""
+    if connector:
+        found = snapshot(name, revision, cache, [*_SMALL, _PROJECTOR], ignore=["*/*"])
+        if (found / _PROJECTOR).is_file():
+            return found
+    found = snapshot(name, revision, cache, [*_SMALL, *_SAFE], ignore=["*/*"])
+    if not any(found.glob("*.safetensors")):
+        found = snapshot(name, revision, cache, [*_SMALL, *_PICKLES], ignore=["*/*"])
+    return found
+
+
+def snapshot(
+    name: str,
+    revision: str,
+    cache: Path,
+    patterns: list[str],
+    *,
+    ignore: list[str] | None = None,
+    kind: Literal["model", "dataset"] = "model",
+) -> Path:
+    """Download files of the hub at one commit, with its own client, into a cache of its own form.
+
+    Args:
+        name: `organisation/name`.
+        revision: the commit.
+        cache: folder of the cache.
+        patterns: of the files that are wanted.
+        ignore: of those that are not.
+        kind: what is fetched.
+
+    Returns:
+        The snapshot, a folder of links.
+
+    Raises:
+        AssetError: no network, nothing of this name or commit, or gated without access.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -154,37 +220,33 @@ def _download(name: str, revision: str, cache: Path) -> Path:
         RevisionNotFoundError,
     )
 
-    def snapshot(patterns: list[str]) -> Path:
+    word, option = {"model": ("model", ""), "dataset": ("data set", " --repo-type dataset")}[kind]
+    try:
         return Path(
             snapshot_download(
                 name,
+                repo_type=kind,
                 revision=revision,
                 cache_dir=cache,
                 allow_patterns=patterns,
-                ignore_patterns=["*/*"],
+                ignore_patterns=ignore,
             )
         )
-
-    try:
-        found = snapshot([*_SMALL, *_SAFE])
-        if not any(found.glob("*.safetensors")):
-            found = snapshot([*_SMALL, *_PICKLES])
-        return found
     except GatedRepoError:
-        raise AssetError(gated_message("the hub", name)) from None
+        raise AssetError(gated_message("the hub", name, kind)) from None
     except RevisionNotFoundError:
         raise AssetError(f"{name}: has no commit {revision}; copy it from its history") from None
     except RepositoryNotFoundError:
         raise AssetError(
-            f"{name}: there is no such model on the hub, or it is private and no token of its "
+            f"{name}: there is no such {word} on the hub, or it is private and no token of its "
             f"owner is set (HF_TOKEN)"
         ) from None
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, ConnectionError) as error:
         raise AssetError(
             f"{name}: could not be fetched from the hub ({_first_line(error)}). Check the network "
             f"and HF_HUB_OFFLINE, then rerun. Where there is no network, fetch it on another "
-            f"machine (`hf download {name} --revision {revision}`) and copy its cache (HF_HOME) "
-            f"here."
+            f"machine (`hf download {name}{option} --revision {revision}`) and copy its cache "
+            f"(HF_HOME) here."
         ) from None
 
 
@@ -194,8 +256,10 @@ def _first_line(error: Exception) -> str:
     return lines[0] if lines else type(cause).__name__
 
 
-def _weights(files: dict[str, Path]) -> tuple[list[str], bool]:
+def _weights(files: dict[str, Path], connector: bool) -> tuple[list[str], bool]:
     """Return the names of a model's weights, none if some are missing, and if they are pickles."""
+    if connector and _PROJECTOR in files:
+        return [_PROJECTOR], True
     for single, index, pickled in (
         ("model.safetensors", "model.safetensors.index.json", False),
         ("pytorch_model.bin", "pytorch_model.bin.index.json", True),
@@ -213,7 +277,7 @@ def _weights(files: dict[str, Path]) -> tuple[list[str], bool]:
     return [], False
 
 
-def _checked(path: Path, name: str) -> str:
+def checked(path: Path, name: str) -> str:
     """Return a file's SHA-256 after comparing it with the digest that its cached copy is named by.
 
     The hub's client names large files by their SHA-256 and small ones by git's digest.
@@ -246,7 +310,7 @@ def _chunks(path: Path) -> Iterator[bytes]:
             yield chunk
 
 
-def _take(source: Path, target: Path) -> None:
+def take(source: Path, target: Path) -> None:
     """Put a file into the new folder without copying it, where the file system can do so."""
     real = source.resolve()
     try:

@@ -90,7 +90,14 @@ class PictureFolder:
         return {"image_id": image_id, "image": {"bytes": content, "path": image_id}}
 
 
-def import_llava(conversations: Path, pictures: Path, out: Path, *, task: str = "llava") -> int:
+def import_llava(
+    conversations: Path,
+    pictures: Path,
+    out: Path,
+    *,
+    task: str = "llava",
+    published: int | None = None,
+) -> int:
     """Turn LLaVA's JSON into a table of training conversations, atomically.
 
     The JSON is read as a stream, and the table is written in small row groups, so that memory does
@@ -105,6 +112,7 @@ def import_llava(conversations: Path, pictures: Path, out: Path, *, task: str = 
         pictures: folder in which the pictures are.
         out: Parquet file, schema `INSTRUCT` (which is also `ALIGN`).
         task: value of the column `task`.
+        published: how many conversations there are, as published; None takes any number.
 
     Returns:
         Number of rows.
@@ -112,7 +120,7 @@ def import_llava(conversations: Path, pictures: Path, out: Path, *, task: str = 
     Raises:
         DataError: not such a JSON file, or a row that cannot be used (the message names it): its
             turns do not alternate, or its picture is missing, leaves the folder, or does not go
-            together with `<image>`.
+            together with `<image>`; or another number of conversations than published.
     """
     folder = PictureFolder(pictures)
     count = size = 0
@@ -133,6 +141,11 @@ def import_llava(conversations: Path, pictures: Path, out: Path, *, task: str = 
                 rows, size = [], 0
         if not count:
             raise DataError(f"{conversations}: has no rows; expected {_EXPECTED}")
+        if published is not None and count != published:
+            raise DataError(
+                f"{conversations}: has {count} conversations, but {published} were published "
+                f"(data.rows in the study); is it the pinned file, and whole?"
+            )
         if rows:
             file.write_table(pa.Table.from_pylist(rows, schema=INSTRUCT))
     return count

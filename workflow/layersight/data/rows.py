@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layersight.data.conversation import IMAGE_MARKER, Tokens, tokenize
+from layersight.data.conversation import IMAGE_MARKER, Role, Tokens, tokenize
 from layersight.data.schemas import CONVERSATIONS, INSTRUCT
 from layersight.errors import DataError
 from layersight.storage.tables import read_columns, read_table
@@ -65,6 +65,8 @@ class RowReader:
         image_tokens: positions that one image takes.
         template: how a conversation becomes text; None takes the backbone's way.
         answered: a conversation must end with an answer, or else must leave it to the model.
+        longest: a longer conversation is cut off behind so many tokens; None refuses one that is
+            longer than the model's context.
     """
 
     def __init__(
@@ -75,7 +77,9 @@ class RowReader:
         template: Template | None,
         *,
         answered: bool,
+        longest: int | None = None,
     ) -> None:
+        self._longest = longest
         self._tokenizer = tokenizer
         self._image_tokens = image_tokens
         self._system_prompt = study.backbone.system_prompt
@@ -101,14 +105,25 @@ class RowReader:
                 system_prompt=self._system_prompt,
                 template=self._template,
             )
+            tokens = self._cut(tokens)
             if len(tokens.input_ids) > self._tokenizer.model_max_length:
                 raise DataError(
                     f"is {len(tokens.input_ids)} tokens long, but the language model reads "
-                    f"{self._tokenizer.model_max_length} at most; shorten it"
+                    f"{self._tokenizer.model_max_length} at most; shorten it, or "
+                    f"give max_tokens"
                 )
         except DataError as error:
             raise DataError(f"{table}: row {row['item_id']}: {error}") from None
         return tokens
+
+    def _cut(self, tokens: Tokens) -> Tokens:
+        if self._longest is None or len(tokens.input_ids) <= self._longest:
+            return tokens
+        if int(Role.IMAGE) in tokens.roles[self._longest :]:
+            raise DataError(
+                f"its picture would be cut off behind max_tokens, {self._longest}; give more"
+            )
+        return Tokens(tokens.input_ids[: self._longest], tokens.roles[: self._longest])
 
     @property
     def settings(self) -> dict[str, object]:
@@ -119,6 +134,7 @@ class RowReader:
             "template": self._template,
             "answered": self._answered,
             "longest": int(self._tokenizer.model_max_length),
+            "cut": self._longest,
         }
 
 

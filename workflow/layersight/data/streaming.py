@@ -45,6 +45,7 @@ class ConversationTable:
         tokenizer: of the language model.
         image_tokens: positions that one image takes.
         template: how a conversation becomes text; None takes the backbone's way.
+        longest: see `layersight.data.rows.RowReader`.
         work: folder for the lengths of the rows, which a later call then need not find again;
             None keeps them in memory.
         cache_bytes: memory for row groups; the one in use is kept however large it is.
@@ -61,6 +62,7 @@ class ConversationTable:
         image_tokens: int,
         *,
         template: Template | None = None,
+        longest: int | None = None,
         work: Path | None = None,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
@@ -72,7 +74,9 @@ class ConversationTable:
         for part, file in zip(self._paths, self._files, strict=True):
             # Before any row is read: columns and their types.
             tables.fitted(part, file.schema_arrow.empty_table(), self._schema)
-        self._reader = RowReader(study, tokenizer, image_tokens, template, answered=answered)
+        self._reader = RowReader(
+            study, tokenizer, image_tokens, template, answered=answered, longest=longest
+        )
         self._key = self._digest(tokenizer)
         self._work = work
         if work is not None and self._is_unwieldy(cache_bytes):

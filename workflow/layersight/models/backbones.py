@@ -199,9 +199,10 @@ def gated_without_token(data: Mapping[str, Any]) -> str | None:
     return None
 
 
-def gated_message(key: str, name: str) -> str:
-    """Return what to do about a gated model."""
+def gated_message(key: str, name: str, kind: str = "model") -> str:
+    """Return what to do about a gated model, or a gated data set."""
+    page = f"datasets/{name}" if kind == "dataset" else name
     return (
-        f"{key}: {name} is gated: ask for access on https://huggingface.co/{name}, then give a "
+        f"{key}: {name} is gated: ask for access on https://huggingface.co/{page}, then give a "
         f"token of that account (`hf auth login`, or the environment variable HF_TOKEN)"
     )

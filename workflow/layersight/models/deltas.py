@@ -146,6 +146,15 @@ def apply_vision(tower: VisionTower, folder: Path) -> VisionTower:
     return tower
 
 
+def reads_text_only(folder: Path) -> bool:
+    """Return whether a stage's folder holds a language model alone, without a connector.
+
+    Raises:
+        DataError: its manifest is not readable.
+    """
+    return bool(_of_manifest(folder, "reads") == "text")
+
+
 def _put(path: Path, model: nn.Module, whose: str) -> None:
     """Read a file of tensors and put them into the parameters of the same names."""
     try:
@@ -227,10 +236,14 @@ def _check_nothing_learned(folder: Path) -> None:
 
 def _learned(folder: Path, key: str) -> Any:
     """Return how many parameters of a part learned by the stage's manifest; 0 without one."""
+    return _of_manifest(folder, key) or 0
+
+
+def _of_manifest(folder: Path, key: str) -> Any:
     manifest = folder / "manifest.json"
     if not manifest.is_file():
-        return 0
+        return None
     try:
-        return read_manifest(manifest).get(key, 0)
+        return read_manifest(manifest).get(key)
     except (ValueError, AttributeError) as error:
         raise DataError(f"{manifest}: not a readable manifest ({error})") from None

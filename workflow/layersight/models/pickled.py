@@ -20,8 +20,8 @@ from layersight.errors import AssetError, UserError
 from layersight.storage.atomic import atomic_folder
 
 _INDEX = "model.safetensors.index.json"
-# Buffers that older versions of transformers saved and newer ones compute.
-_COMPUTED = ("rotary_emb.inv_freq", ".masked_bias", "attn.bias_mask")
+COMPUTED = ("rotary_emb.inv_freq", ".masked_bias", "attn.bias_mask")
+"""How names of buffers end that older versions of transformers saved and newer ones compute."""
 
 
 def convert_pickles(pickles: Sequence[Path], folder: Path) -> None:
@@ -45,8 +45,8 @@ def convert_pickles(pickles: Sequence[Path], folder: Path) -> None:
         name = many if len(pickles) > 1 else "model.safetensors"
         tensors: dict[str, torch.Tensor] = {}
         seen.clear()
-        for key, tensor in _tensors(path).items():
-            if key.endswith(_COMPUTED):
+        for key, tensor in read_pickle(path).items():
+            if key.endswith(COMPUTED):
                 continue
             # Tensors that share memory are written twice: safetensors has no place for sharing.
             memory = (tensor.data_ptr(), tensor.numel())
@@ -76,7 +76,12 @@ def convert_folder(source: Path, target: Path) -> None:
         convert_pickles(pickles, beside)
 
 
-def _tensors(path: Path) -> dict[str, torch.Tensor]:
+def read_pickle(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors in a pickle by their names; no code in it runs.
+
+    Raises:
+        AssetError: it is damaged, or holds more than tensors.
+    """
     found: object
     try:
         try:

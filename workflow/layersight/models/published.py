@@ -116,3 +116,31 @@ VISION_ENCODERS = {
     "facebook/dinov2-base": _ENCODER("dinov2", 12, 768, 3072, 14, 224, *_IMAGENET),
     "facebook/dinov2-large": _ENCODER("dinov2", 24, 1024, 4096, 14, 224, *_IMAGENET),
 }
+
+
+@dataclass(frozen=True)
+class PublishedPair:
+    """A released vision-language model on the hub, and the base that it was tuned from.
+
+    Attributes:
+        base: the language model it was tuned from, one of `LANGUAGE_MODELS`.
+    """
+
+    base: str
+
+    @property
+    def family(self) -> str:
+        """Architecture of its language model."""
+        return LANGUAGE_MODELS[self.base].family
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Sizes of its language model that do not depend on its vocabulary."""
+        known = LANGUAGE_MODELS[self.base]
+        return {"layers": known.layers, "width": known.width, "intermediate": known.intermediate}
+
+
+RELEASED = {
+    "llava-hf/llava-1.5-7b-hf": PublishedPair("lmsys/vicuna-7b-v1.5"),
+    "llava-hf/llava-1.5-13b-hf": PublishedPair("lmsys/vicuna-13b-v1.5"),
+}

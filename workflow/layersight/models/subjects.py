@@ -8,7 +8,13 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from layersight.errors import DataError
-from layersight.models.deltas import FEATURES, apply_delta, has_vision, load_connector
+from layersight.models.deltas import (
+    FEATURES,
+    apply_delta,
+    has_vision,
+    load_connector,
+    reads_text_only,
+)
 from layersight.models.device import limit_threads, torch_device
 from layersight.models.quantised import load_base_of
 from layersight.models.vlm import VisionLanguageModel
@@ -46,7 +52,7 @@ def load_subject(study: Study, name: str, *, language_model: Path, stage: Path |
         study, language_model, stage, attention=study.evaluation.attention
     )
     tuned = base if stage is None else apply_delta(base, stage)
-    connector = None if stage is None else load_connector(stage)
+    connector = None if stage is None or reads_text_only(stage) else load_connector(stage)
     model = VisionLanguageModel(tuned, connector)
     model.requires_grad_(False)
     return Subject(name, model.to(torch_device(study)).eval(), tokenizer)

@@ -20,9 +20,12 @@ Node = str | tuple[str, str, int]  # a stage, or a bend (from, to, level) of an 
 def study_graph(study: Study) -> tuple[list[tuple[str, int]], list[tuple[str, str]]]:
     """Return the stages of a study with how many outputs each makes, and what feeds what."""
     tuned = len(study.tuned_subjects)
-    with_pictures = tuned + 1
+    alone = sum(not variant.reads_pictures for variant in study.variants.values())
+    with_pictures = tuned - alone + 1
+    on_text = alone + 1
     probes, tasks = study.probes.sets, study.benchmarks.tasks
-    # The base model has no connector: it reads what shows no picture.
+    # The base model has no connector, like a language model taken alone: they read what shows no
+    # picture.
     text_probes = len([name for name in probes if "text" in name])
     text_tasks = len([name for name in tasks if "text" in name])
     stages = [
@@ -34,10 +37,10 @@ def study_graph(study: Study) -> tuple[list[tuple[str, int]], list[tuple[str, st
         ("image features", 1),
         ("alignment", 1),
         ("tuning", tuned),
-        ("activations", with_pictures * len(probes) + text_probes),
-        ("geometry", with_pictures + 1),
-        ("patching", tuned),
-        ("benchmarks", with_pictures * len(tasks) + text_tasks),
+        ("activations", with_pictures * len(probes) + on_text * text_probes),
+        ("geometry", with_pictures + on_text),
+        ("patching", tuned - alone),
+        ("benchmarks", with_pictures * len(tasks) + on_text * text_tasks),
         ("tables", len(tables_of(study))),
         ("figures", len(figure_names(study))),
         ("report", 1),

@@ -45,10 +45,10 @@ def consequences(lineup: Lineup) -> list[str]:
             f"No table, figure or sentence below has anything of {', '.join(gone)}: what is said "
             f"of variants, such as which is highest, is about {', '.join(left)} only."
         )
-    fewer = [name for name in left if lineup.seeds_of(name) < lineup.seeds]
+    fewer = [name for name in left if lineup.seeds_of(name) < lineup.planned(name)]
     if fewer:
         counts = ", ".join(
-            f"{name} on {lineup.seeds_of(name)} of {lineup.seeds} seeds" for name in fewer
+            f"{name} on {lineup.seeds_of(name)} of {lineup.planned(name)} seeds" for name in fewer
         )
         found.append(
             f"Some results stand on fewer seeds: {counts}. Seeds do not fail at random: those that "
@@ -61,7 +61,7 @@ def consequences(lineup: Lineup) -> list[str]:
 def mark(lineup: Lineup, variant: str) -> str:
     """What a table says of a variant that lacks seeds; empty if it has all."""
     left = lineup.seeds_of(variant)
-    if left == lineup.seeds:
+    if left == lineup.planned(variant):
         return ""
     if not left:
         return "LEFT OUT: training failed."

@@ -65,6 +65,7 @@ class Lineup:
         failed: subjects that have no results. Their variants stay in `variants`: the looks of the
             others must not change with them.
         share: of a change that its window holds.
+        released: variants that others have trained: they exist once.
     """
 
     variants: tuple[str, ...]
@@ -73,6 +74,7 @@ class Lineup:
     level: float = 0.95
     failed: tuple[str, ...] = ()
     share: float = 0.5
+    released: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, study: Study, failed: Iterable[str] = ()) -> Lineup:
@@ -89,6 +91,7 @@ class Lineup:
             level=study.statistics.level,
             share=study.geometry.concentration_share,
             failed=tuple(subject for subject in study.tuned_subjects if subject in lost),
+            released=tuple(name for name, own in study.variants.items() if own.released),
         )
 
     @cached_property
@@ -111,9 +114,15 @@ class Lineup:
         found = set(frame["variant"])
         return [name for name in self.order if name in found]
 
+    def planned(self, variant: str) -> int:
+        """Return how many repetitions of a variant the study has."""
+        return 1 if variant in self.released else self.seeds
+
     def seeds_of(self, variant: str) -> int:
         """Return how many repetitions of a variant have results."""
-        return self.seeds - sum(variant_of(subject) == variant for subject in self.failed)
+        return self.planned(variant) - sum(
+            variant_of(subject) == variant for subject in self.failed
+        )
 
     @property
     def all_failed(self) -> bool:

@@ -30,6 +30,12 @@ def say_no_data(lineup: Lineup) -> str:
     """Two sentences on an empty figure."""
     if lineup.all_failed:
         return two(_NOTHING_TUNED, "Why each of them failed stands at the head of the report")
+    if lineup.released:
+        return two(
+            _NO_ROWS,
+            f"{', '.join(lineup.released)}: released, not trained here, so without a training log; "
+            "what reads text alone is not patched",
+        )
     return two(_NO_ROWS, "Nothing can be read from it")
 
 

@@ -76,11 +76,16 @@ def models(study: Study, manifests: Mapping[str, Path], lineup: Lineup) -> Page:
         ["connector", study.backbone.connector.kind, "–"],
         [
             "alignment",
-            f"{study.align.steps} steps of {study.align.batch_size}",
+            f"the connector of {study.align.released.words}: released, not trained here"
+            if study.align.released
+            else f"{study.align.steps} steps of {study.align.batch_size}",
             trained_parameters(["aligned"], manifests),
         ],
     ]
     for name, variant in study.variants.items():
+        if variant.released is not None:
+            rows.append([f"variant {name}", *_released(name, variant, manifests)])
+            continue
         blocks = named(study.blocks(name) or range(study.backbone.language_model.layers))
         seeds = [f"{name}/seed-{seed}" for seed in range(study.seeds)]
         left = [subject for subject in seeds if subject not in lineup.failed]
@@ -98,6 +103,25 @@ def models(study: Study, manifests: Mapping[str, Path], lineup: Lineup) -> Page:
             ]
         )
     return Page("models", "What is measured.", ["part", "what it is", "trained parameters"], rows)
+
+
+def _released(name: str, variant: Variant, manifests: Mapping[str, Path]) -> list[str]:
+    """Say what a variant is that others have trained, and how much of it differs."""
+    what = f"{variant.released.words if variant.released else ''}: released, not trained here"
+    if not variant.reads_pictures:
+        what += "; its language model alone, on text"
+    path = manifests.get(artefacts.SUBJECT_MODEL.format(subject=f"{name}/seed-0"))
+    record = {} if path is None else read_manifest(path)
+    rows = record.get("vocabulary") or {}
+    if rows and rows["released"] != rows["base"]:
+        what += (
+            f"; of its {rows['released']:,} rows of embeddings {rows['taken']:,} are taken, the "
+            f"base has {rows['base']:,}"
+        )
+    if record.get("trainable_vision"):
+        what += "; its vision encoder is not the study’s"
+    counted = f"none here; {record['differing']:,} of the language model differ" if record else "–"
+    return [what, counted]
 
 
 def _besides(variant: Variant) -> str:
@@ -174,4 +198,10 @@ def limits(study: Study) -> list[str]:
         "Patching shows what blocks carry inside this pair of models; blocks tuned together are "
         "cut apart, so windows need not add up.",
     ]
+    released = [name for name, variant in study.variants.items() if variant.released is not None]
+    if released:
+        found.append(
+            f"Released, not trained here: {', '.join(released)}. What was tuned, on which data and "
+            "from which start follows from others’ reports alone, and each exists once."
+        )
     return found

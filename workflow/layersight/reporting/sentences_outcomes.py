@@ -144,6 +144,8 @@ def training(frame: pd.DataFrame, lineup: Lineup) -> str:
     table = pd.DataFrame(runs).groupby("variant", sort=False).mean().reset_index()
     aligned = table[table["variant"] == "aligned"]
     tuned = table[table["variant"].isin(lineup.variants)]
+    others = ", ".join(lineup.released)
+    aside = f" ({others}: released, not trained here)" if others else ""
     opening = "Stage 1 left no training log"
     if len(aligned):
         row = aligned.iloc[0]
@@ -152,11 +154,11 @@ def training(frame: pd.DataFrame, lineup: Lineup) -> str:
             "to the last tenth of the steps"
         )
     if tuned.empty:
-        return two(opening, "Stage 2 left no training log")
+        return two(opening, f"Stage 2 left no training log{aside}")
     low, high = smallest(tuned, "final"), largest(tuned, "final")
     closing = (
-        f"In stage 2 (n = {tuned['steps'].min():.0f} steps) that of {low.variant} ends lowest: it "
-        f"{_moved(low._asdict())}"
+        f"In stage 2 (n = {tuned['steps'].min():.0f} steps){aside} that of {low.variant} ends "
+        f"lowest: it {_moved(low._asdict())}"
     )
     if low.variant != high.variant:
         closing += f"; that of {high.variant} ends highest, at {number(high.final)}"

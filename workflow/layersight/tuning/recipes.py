@@ -63,6 +63,7 @@ _LLAVA_STAGE_1 = {
     "learning_rate": 1e-3,
     "group_by": "none",
     "template": "plain",
+    "max_tokens": 2048,
 }
 _LLAVA_STAGE_2 = {
     **_ONE_EPOCH,
@@ -71,6 +72,7 @@ _LLAVA_STAGE_2 = {
     "learning_rate": 2e-5,
     "group_by": "modality_length",
     "template": "v1",
+    "max_tokens": 2048,
 }
 _LLAVA_LORA_RATES = {"learning_rate": 2e-4, "connector_learning_rate": 2e-5}
 _STEERING = {

@@ -84,6 +84,7 @@ class Run:
             tokenizer,
             image_tokens,
             template=self._optimisation.template,
+            longest=self._optimisation.max_tokens,
             work=work,
         )
         needed = self._optimisation.steps * self._optimisation.batch_size

@@ -25,7 +25,7 @@ from layersight.models.vision_tower import VisionTower
 from layersight.models.vlm import VisionLanguageModel
 from layersight.seeds import derive_seed
 from layersight.study import Connector as StudyConnector
-from layersight.study import Conversations, Study
+from layersight.study import Conversations, FileConversations, Study
 from layersight.tuning import methods
 from layersight.tuning.run import Places, Run
 from layersight.tuning.trainer import Rates
@@ -38,6 +38,7 @@ def align(
     conversations: Path,
     features: Path,
     out: Path,
+    pictures: Path | None = None,
     vision_weights: Path | None = None,
     work: Path | None = None,
     checkpoint_seconds: float = 300.0,
@@ -53,6 +54,8 @@ def align(
         features: image features.
         out: folder for `connector.safetensors`, `training.parquet`, `speed.parquet` and
             `manifest.json`.
+        pictures: folder of the pictures of conversations from elsewhere; None takes the one that
+            the study names.
         vision_weights: weights of the vision encoder, which runs if the conversations are
             from elsewhere; None for random ones (tests).
         work: folder for checkpoints, from which the same call goes on; None keeps none.
@@ -71,7 +74,7 @@ def align(
     base, tokenizer = load_language_model(language_model, dtype=torch_dtype(study))
     base.requires_grad_(False)
     own = FeatureStore.load(features)
-    tower, store = _elsewhere(study, study.align.data, vision_weights)
+    tower, store = _elsewhere(study, study.align.data, pictures, vision_weights)
     asked = study.backbone.connector
     connector = _connector(asked, own.channels, base.config.hidden_size)
     rows = run.rows(conversations, tokenizer, connector.tokens(own.tokens))
@@ -105,6 +108,7 @@ def tune(
     features: Path,
     out: Path,
     images: Path | None = None,
+    pictures: Path | None = None,
     vision_weights: Path | None = None,
     work: Path | None = None,
     checkpoint_seconds: float = 300.0,
@@ -126,6 +130,7 @@ def tune(
         out: folder for the delta, the connector, `training.parquet`, `speed.parquet` and
             `manifest.json`; and the vision encoder and its features, if it learned.
         images: table of pictures; read if the vision encoder learns.
+        pictures: see `align`.
         vision_weights: of the vision encoder, a file or a folder; None for random ones (tests).
         work: folder for checkpoints, from which the same call goes on; None keeps none.
         checkpoint_seconds: time between two checkpoints; 0 keeps one after every step.
@@ -153,7 +158,7 @@ def tune(
     if trains is None:
         trains = getattr(method, "TRAINS_CONNECTOR", True)
     connector.requires_grad_(trains)
-    tower, store = _elsewhere(study, study.tuning.data, vision_weights)
+    tower, store = _elsewhere(study, study.tuning.data, pictures, vision_weights)
     if settings.train_vision != "none":
         if images is None:
             raise ValueError("training the vision encoder needs the pictures")
@@ -190,12 +195,16 @@ def _connector(asked: StudyConnector, channels: int, width: int) -> Connector:
 
 
 def _elsewhere(
-    study: Study, data: Conversations | None, weights: Path | None
+    study: Study, data: Conversations | None, pictures: Path | None, weights: Path | None
 ) -> tuple[VisionTower | None, ImageInputs | None]:
     """Return the frozen vision encoder and the pictures of conversations from elsewhere."""
     if data is None:
         return None, None
-    return load_tower(study, weights), FolderPixels(study, Path(data.pictures))
+    if pictures is None and isinstance(data, FileConversations):
+        pictures = Path(data.pictures)
+    if pictures is None:
+        raise ValueError("conversations of the hub need the folder of their pictures")
+    return load_tower(study, weights), FolderPixels(study, pictures)
 
 
 @torch.inference_mode()

@@ -12,7 +12,9 @@ and may define
 * ``tensors(options, linear, width)``: sizes of the tensors that learn in a block, to predict costs
   (without it a variant counts as full tuning),
 * ``quantization(options, *, dtype, device)``: how transformers has to load the base model, and
-* ``TRAINS_CONNECTOR = False``, if the connector stays as it is.
+* ``TRAINS_CONNECTOR = False``, if the connector stays as it is, and
+* ``TRAINS = False`` in the place of ``apply``, if its subjects are taken from a checkpoint: its
+  options are then a `layersight.study_released.Released`.
 
 Adding a method is adding a module here; nothing else names the methods. Modules that begin with an
 underscore hold what methods share.
@@ -22,6 +24,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -41,9 +44,21 @@ def method(name: str) -> ModuleType:
     Raises:
         KeyError: no such method; the message lists the known ones.
     """
+    loaded = sys.modules.get(f"{__name__}.{name}")
+    if loaded is not None and not name.startswith("_"):
+        return loaded
     if name not in names():
         raise KeyError(f"unknown method {name!r}; known methods: {', '.join(names())}")
     return importlib.import_module(f"{__name__}.{name}")
+
+
+def trains(name: str) -> bool:
+    """Return whether a method has a stage 2; the subjects of one without come from a checkpoint.
+
+    Raises:
+        KeyError: no such method.
+    """
+    return bool(getattr(method(name), "TRAINS", True))
 
 
 def quantization(name: str, options: Any, *, dtype: torch.dtype, device: torch.device) -> Any:
