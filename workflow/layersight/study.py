@@ -282,7 +282,7 @@ class Variant(Strict):
     @property
     def reads_pictures(self) -> bool:
         """Whether its subjects read pictures; a released language model may be taken alone."""
-        return getattr(self.released, "inputs", "all") == "all"
+        return bool(getattr(self.released, "inputs", "all") == "all")
 
 
 class Probes(Strict):
