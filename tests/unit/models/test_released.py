@@ -308,7 +308,7 @@ def of(kind, **more):
          r"has 4 as layers, but backbone\.language_model has 3; name the base language model that"),
         ({"variant": of("PARTS/clip")}, r"model_type is 'clip_vision_model', which is no released"),
         ({"variant": of("PARTS/nowhere")}, r"options\.path: .*nowhere: no such folder"),
-        ({"variant": of("PARTS/kept", layers=[0, 2])}, r"variants\.pair: layers: the method "
+        ({"variant": of("PARTS/kept", layers=[0, 2])}, r"variants\.pair\.layers: the method "
          r"released trains nothing: its subject is taken from a checkpoint as it is; take the key"),
         ({"variant": of("PARTS/kept", learning_rate=1e-3)}, "learning_rate: the method released"),
         ({"variant": of("PARTS/kept", train_connector=False)}, "train_connector: the method"),
@@ -327,10 +327,10 @@ def of(kind, **more):
         ({"backbone": {"connector": {"kind": "resampler", "normalise": False}}},
          r"backbone\.connector\.kind: resampler, but align\.released gives one of mlp2x_gelu"),
         ({"align": {"steps": 3, "released": {"source": "folder", "path": "PARTS/projector"}}},
-         r"align: steps: nothing is trained in stage 1 where `released` gives the connector"),
+         r"align\.steps: nothing is trained in stage 1 where `released` gives the connector"),
         ({"align": {"released": {"source": "folder", "path": "PARTS/nowhere"}}},
          r"align\.released\.path: .*nowhere: no such folder"),
-        ({"align": {"steps": 3, "batch_size": 4}}, r"align: learning_rate: required, but not"),
+        ({"align": {"steps": 3, "batch_size": 4}}, r"align\.learning_rate: required, but not"),
     ],
 )  # fmt: skip
 def test_a_pair_that_cannot_be_compared_is_refused_when_the_study_is_loaded(
