@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -22,6 +23,7 @@ class Checkout:
     """A copy of the repository's own files, with an empty asset cache."""
 
     folder: Path
+    patience_s: ClassVar[float] = 900
 
     def environment(self) -> dict[str, str]:
         """What Snakemake runs with here."""
@@ -43,7 +45,7 @@ class Checkout:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=900,
+            timeout=self.patience_s,
             check=False,
         )
 
