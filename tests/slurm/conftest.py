@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from tests.slurm.sandbox import Sandbox, install
@@ -26,6 +27,7 @@ class OnSlurm(Checkout):
     """A checkout of which Snakemake sends the jobs to the sandbox."""
 
     sandbox: Sandbox = field(kw_only=True)
+    patience_s: ClassVar[float] = 3600
 
     def environment(self) -> dict[str, str]:
         return super().environment() | self.sandbox.environment()
