@@ -7,16 +7,19 @@ from this module; a test fails when they drift.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     Field,
     NonNegativeInt,
     PositiveInt,
+    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from layersight.layers import Layers, chosen_blocks
 from layersight.strict import Strict
@@ -61,6 +64,34 @@ def _distinct(value: list[str], what: str) -> list[str]:
     if twice:
         raise ValueError(f"{what} names {', '.join(twice)} twice")
     return value
+
+
+def _wrong(model: Strict, keys: Mapping[str, Any], **context: Any) -> ValidationError:
+    """Return an error about keys of a model that depend on its other keys.
+
+    Args:
+        model: whose keys they are.
+        keys: to the type of the error, pydantic's name of one or an error of its own.
+        context: what the error's message holds.
+    """
+    return ValidationError.from_exception_data(
+        type(model).__name__,
+        [
+            InitErrorDetails(type=kind, loc=(key,), input=getattr(model, key), ctx=context)
+            for key, kind in keys.items()
+        ],
+    )
+
+
+def _refuse_given(model: Strict, allowed: Collection[str], why: str) -> None:
+    """Refuse every other key that is not at its default."""
+    given = [
+        key
+        for key, field in type(model).model_fields.items()
+        if key not in allowed and getattr(model, key) != field.default
+    ]
+    if given:
+        raise _wrong(model, dict.fromkeys(given, PydanticCustomError("value_error", why)))  # type: ignore[arg-type]
 
 
 class Assets(Strict):
@@ -190,13 +221,11 @@ class StageOne(Optimisation):
         if self.released is None:
             missing = [key for key in _OF_TRAINING if key not in self.model_fields_set]
             if missing:
-                raise ValueError(f"{missing[0]}: required, but not given")
+                raise _wrong(self, {key: "missing" for key in missing})
             if self.steps == 0:
-                raise ValueError("steps: must be at least 1")
+                raise _wrong(self, {"steps": "greater_than"}, gt=0)
             return self
-        for key, field in type(self).model_fields.items():
-            if key != "released" and getattr(self, key) != field.default:
-                raise ValueError(f"{key}: {_NOT_TRAINED}")
+        _refuse_given(self, ("released",), _NOT_TRAINED)
         return self
 
 
@@ -258,12 +287,12 @@ class Variant(Strict):
     def _trained(self) -> Variant:
         if methods.trains(self.method):
             return self
-        for key, field in type(self).model_fields.items():
-            if key not in ("method", "options") and getattr(self, key) != field.default:
-                raise ValueError(
-                    f"{key}: the method {self.method} trains nothing: its subject is taken from a "
-                    f"checkpoint as it is; take the key away"
-                )
+        _refuse_given(
+            self,
+            ("method", "options"),
+            f"the method {self.method} trains nothing: its subject is taken from a checkpoint as "
+            f"it is; take the key away",
+        )
         return self
 
     @property
@@ -278,7 +307,7 @@ class Variant(Strict):
     @property
     def reads_pictures(self) -> bool:
         """Whether its subjects read pictures; a released language model may be taken alone."""
-        return getattr(self.released, "inputs", "all") == "all"
+        return bool(getattr(self.released, "inputs", "all") == "all")
 
 
 class Probes(Strict):

@@ -14,6 +14,7 @@ from tests.unit.models import tiny_checkpoints as tiny
 from tests.unit.models.test_llava_hf import both_inputs
 from transformers import LlavaForConditionalGeneration
 
+from layersight import cost
 from layersight.data.features import FeatureStore
 from layersight.data.schemas import IMAGES
 from layersight.errors import AssetError, StudyError
@@ -264,6 +265,31 @@ def test_a_released_variant_is_one_subject_whatever_the_number_of_seeds(load):
     assert study.trained_variants == []
 
 
+def test_the_published_llava_pair_is_priced_before_anything_is_fetched(load):
+    def hub(name):
+        return {"source": "hub", "id": name, "revision": COMMIT}
+
+    study = load(
+        variant={"method": "released", "options": hub("llava-hf/llava-1.5-7b-hf")},
+        align={"released": hub("liuhaotian/llava-v1.5-mlp2x-336px-pretrain-vicuna-7b-v1.5")},
+        backbone={
+            "language_model": hub("lmsys/vicuna-7b-v1.5"),
+            "vision_encoder": hub("openai/clip-vit-large-patch14-336"),
+            "template": "v1",
+        },
+    )
+    # 6,738,415,616 numbers of two bytes; mapped from files, so that they are not in memory.
+    found = cost.predict(study, "take_released", variant="pair", seed="0")
+    assert found.disk_mb == pytest.approx(13_477, rel=0.2)
+    assert found.memory_mb < 13_477
+    projector = 4 * (1024 * 4096 + 4096 * 4096 + 2 * 4096) / 1e6
+    connector = "liuhaotian--llava-v1.5-mlp2x-336px-pretrain-vicuna-7b-v1.5-0123456789ab-connector"
+    fetched = cost.predict(study, "fetch_model", model=connector).disk_mb
+    assert fetched == pytest.approx(projector, abs=5)
+    whole = f"llava-hf--llava-1.5-7b-hf-{COMMIT[:12]}"
+    assert cost.predict(study, "fetch_model", model=whole).disk_mb > 13_000
+
+
 def of(kind, **more):
     return {"method": "released", "options": {"source": "folder", "path": kind}} | more
 
@@ -282,7 +308,7 @@ def of(kind, **more):
          r"has 4 as layers, but backbone\.language_model has 3; name the base language model that"),
         ({"variant": of("PARTS/clip")}, r"model_type is 'clip_vision_model', which is no released"),
         ({"variant": of("PARTS/nowhere")}, r"options\.path: .*nowhere: no such folder"),
-        ({"variant": of("PARTS/kept", layers=[0, 2])}, r"variants\.pair: layers: the method "
+        ({"variant": of("PARTS/kept", layers=[0, 2])}, r"variants\.pair\.layers: the method "
          r"released trains nothing: its subject is taken from a checkpoint as it is; take the key"),
         ({"variant": of("PARTS/kept", learning_rate=1e-3)}, "learning_rate: the method released"),
         ({"variant": of("PARTS/kept", train_connector=False)}, "train_connector: the method"),
@@ -301,10 +327,10 @@ def of(kind, **more):
         ({"backbone": {"connector": {"kind": "resampler", "normalise": False}}},
          r"backbone\.connector\.kind: resampler, but align\.released gives one of mlp2x_gelu"),
         ({"align": {"steps": 3, "released": {"source": "folder", "path": "PARTS/projector"}}},
-         r"align: steps: nothing is trained in stage 1 where `released` gives the connector"),
+         r"align\.steps: nothing is trained in stage 1 where `released` gives the connector"),
         ({"align": {"released": {"source": "folder", "path": "PARTS/nowhere"}}},
          r"align\.released\.path: .*nowhere: no such folder"),
-        ({"align": {"steps": 3, "batch_size": 4}}, r"align: learning_rate: required, but not"),
+        ({"align": {"steps": 3, "batch_size": 4}}, r"align\.learning_rate: required, but not"),
     ],
 )  # fmt: skip
 def test_a_pair_that_cannot_be_compared_is_refused_when_the_study_is_loaded(

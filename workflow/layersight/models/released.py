@@ -236,6 +236,7 @@ def check_connector(study: Study, folder: Path) -> None:
     if not (folder / "config.json").is_file():
         return
     config = read_config(folder)
+    found: tuple[Any, ...]
     channels, width = backbone.vision_encoder.channels, backbone.language_model.width
     if config.get("model_type") == "llava" and "text_config" in config:
         vision = _VISION_DEFAULTS | (config.get("vision_config") or {})
