@@ -175,8 +175,8 @@ def test_every_job_of_the_measurement_has_a_rule_and_every_rule_a_measurement():
     # The report on the run itself is not part of that run; the others are those of other studies.
     unmeasured = {
         "make_run_page", "make_random_language_model", "import_align", "import_instruct",
-        "fetch_model", "fetch_pictures", "fetch_conversations",
-        "take_connector", "take_released",
+        "fetch_model", "fetch_pictures", "fetch_conversations", "take_connector",
+        "take_released",
     }  # fmt: skip
     assert {job.rule for job in measured} | unmeasured == set(cost.RULES)
 

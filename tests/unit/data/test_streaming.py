@@ -192,3 +192,20 @@ def test_memory_does_not_grow_with_the_number_of_rows(group, sizes, most):
         for rows in sizes
     ]  # fmt: skip
     assert grown[1] - grown[0] < most
+
+
+def test_longer_conversations_are_cut_off_where_the_stage_says_so(opened, tmp_path):
+    path = stored(tmp_path / "t.parquet", ROWS)
+    whole = opened(path)
+    longest = int(whole.lengths().max()) - 2
+    cut = opened(path, longest=longest)
+    assert cut.lengths().max() == longest < whole.lengths().max()
+    for row in range(len(ROWS)):
+        assert cut[row].input_ids == whole[row].input_ids[:longest]
+        assert cut[row].roles == whole[row].roles[:longest]
+
+
+def test_a_picture_is_not_cut_off(opened, tmp_path):
+    path = stored(tmp_path / "t.parquet", ROWS)
+    with pytest.raises(DataError, match=r"its picture would be cut off behind max_tokens, 2"):
+        opened(path, longest=2).lengths()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from layersight.cost import light
 from layersight.cost.estimate import Cost
@@ -119,7 +120,7 @@ def _download(study: Study, rule: str, wildcards: Mapping[str, str], cost: Cost)
 
 def _model(study: Study, name: str) -> Download:
     backbone = study.backbone
-    tables = {
+    tables: dict[str, Mapping[str, Any]] = {
         "language_model": published.LANGUAGE_MODELS,
         "vision_encoder": published.VISION_ENCODERS,
     }

@@ -58,7 +58,7 @@ def take_released(study: Study, variant: str | None = None, seed: int | str = 0)
     stored = shape.parameters * of.RELEASED_BYTES
     weights = 2 * stored
     seconds = of.START_SECONDS + 2 * weights / of.LOAD_BYTES_PER_SECOND
-    disk = stored + sizes.connector_parameters(study) * 4
+    disk: float = stored + sizes.connector_parameters(study) * 4
     # Files are mapped; copied are the embeddings and the head, where rows are left out.
     memory = of.LOAD_MB + 2 * 4 * shape.embeddings / _MB
     # Where the vision encoder is another one, its own features.

@@ -40,8 +40,11 @@ def archive_folder(data: HubConversations, pictures: Pictures, cache: Path) -> P
 
 def conversations_folder(data: HubConversations, cache: Path) -> Path:
     """Return where conversations lie, or will lie, with links to their pictures."""
-    key = [data.id, data.revision, data.file]
-    key += [[folder, found.model_dump()] for folder, found in sorted(data.pictures.items())]
+    pictures = {
+        folder: found.model_dump(exclude={"megabytes", "about"})
+        for folder, found in data.pictures.items()
+    }
+    key = [data.id, data.revision, data.file, pictures]
     return cache / "conversations" / f"{_slug(data.id)}-{_digest(key)}"
 
 
