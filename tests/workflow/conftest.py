@@ -79,13 +79,13 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout in which the smoke study has run from nothing to its report."""
-    return run_smoke_once(tmp_path_factory)
+    return run_smoke_once(tmp_path_factory.getbasetemp() / "smoke-run")
 
 
 @functools.cache
-def run_smoke_once(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+def run_smoke_once(folder: Path) -> Checkout:
     """Run the smoke study once for the tests of all folders."""
-    made = copy_of_repository(tmp_path_factory.mktemp("smoke") / "layersight")
+    made = copy_of_repository(folder / "layersight")
     done = made.snakemake("--cores", "2")
     assert done.returncode == 0, done.stdout[-6000:]
     (made.folder / "run.log").write_text(done.stdout)

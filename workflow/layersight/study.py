@@ -91,7 +91,7 @@ def _refuse_given(model: Strict, allowed: Collection[str], why: str) -> None:
         if key not in allowed and getattr(model, key) != field.default
     ]
     if given:
-        raise _wrong(model, dict.fromkeys(given, PydanticCustomError("value_error", why)))  # type: ignore[arg-type]
+        raise _wrong(model, dict.fromkeys(given, PydanticCustomError("value_error", why)))
 
 
 class Assets(Strict):

@@ -9,7 +9,8 @@ import huggingface_hub.constants
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.unit.data.test_hub import COMMIT, NAME, as_hub_cache
+from tests.unit.data.hub_cache import as_hub_cache
+from tests.unit.data.test_hub import COMMIT, NAME
 from tests.unit.models import released_checkpoints as rel
 
 from layersight.data.hub import CONNECTOR, fetch_part
@@ -40,7 +41,7 @@ def folder_of(study):
 
 def test_a_released_model_is_fetched_whole_and_compared_with_the_backbone(load, parts, cache):
     study = load(variant=variant())
-    as_hub_cache(parts / "kept", cache)
+    as_hub_cache(parts / "kept", cache, NAME, COMMIT)
     fetch_part(study, "variants.pair", folder_of(study))
     assert (folder_of(study) / "model.safetensors").is_file()
     assert (folder_of(study) / "tokenizer.json").is_file()
@@ -49,7 +50,7 @@ def test_a_released_model_is_fetched_whole_and_compared_with_the_backbone(load, 
 
 def test_what_does_not_fit_is_refused_when_it_is_fetched_and_from_then_on(load, parts, cache):
     study = load(variant=variant())
-    as_hub_cache(parts / "next", cache)
+    as_hub_cache(parts / "next", cache, NAME, COMMIT)
     message = r"variants\.pair\.options\.inputs: .* it cuts a picture into tiles"
     with pytest.raises(AssetError, match=message):
         fetch_part(study, "variants.pair", folder_of(study))
@@ -64,7 +65,7 @@ def test_of_a_model_with_a_projector_the_connector_alone_is_fetched(load, tmp_pa
     settings = {"mm_projector_type": "mlp2x_gelu", "mm_hidden_size": 24, "hidden_size": 32}
     (model / "config.json").write_text(json.dumps(settings))
     torch.save(rel.projector(24), model / "mm_projector.bin")
-    as_hub_cache(model, cache)
+    as_hub_cache(model, cache, NAME, COMMIT)
     study = load(align={"released": HUB})
     folder = connector_folder(study, cache_of(study.model_dump()))
     assert folder.name.endswith("-connector")

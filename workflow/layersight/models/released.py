@@ -245,7 +245,7 @@ def check_connector(study: Study, folder: Path) -> None:
         found = tuple(
             config.get(name) for name in ("mm_projector_type", "mm_hidden_size", "hidden_size")
         )
-    own = backbone.connector.kind
+    own: str = backbone.connector.kind
     if own == "mlp":
         own = f"mlp{backbone.connector.settings['layers']}x_gelu"
     for what, theirs, ours in (

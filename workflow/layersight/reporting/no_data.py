@@ -33,8 +33,8 @@ def say_no_data(lineup: Lineup) -> str:
     if lineup.released:
         return two(
             _NO_ROWS,
-            f"{', '.join(lineup.released)}: released, not trained here, so without a training log; "
-            "what reads text alone is not patched",
+            f"Not trained here, but released: {', '.join(lineup.released)}; they have no training "
+            "log, and what reads text alone is not patched",
         )
     return two(_NO_ROWS, "Nothing can be read from it")
 
