@@ -34,40 +34,6 @@ rule fetch_package:
         "../scripts/fetch_package.py"
 
 
-def hub_models():
-    """Models of the hub by the name of their folder: what of the study they are.
-
-    A whole released model serves a variant as well as the connector that is taken from it.
-    """
-    connector = STUDY.align.released
-    found = {}
-    if connector is not None and connector.source == "hub":
-        found[released.connector_folder(STUDY, Path(CACHE)).name] = CONNECTOR
-    parts = {f"{VARIANT}{name}": STUDY.variants[name].released for name in RELEASED}
-    for name in ("language_model", "vision_encoder"):
-        parts[name] = getattr(STUDY.backbone, name)
-    return found | {
-        Path(checkpoint(part)).name: name
-        for name, part in parts.items()
-        if part.source == "hub"
-    }
-
-
-def read_by_fetching(part):
-    """What fetching a model of the hub reads: a released one is compared with the backbone."""
-    if part in ("language_model", "vision_encoder"):
-        return [f"backbone.{part}"]
-    compared = [f"backbone.{key}" for key in ("language_model", "vision_encoder")]
-    return [
-        part if part.startswith(VARIANT) else "align",
-        *compared,
-        "backbone.connector",
-    ]
-
-
-HUB = hub_models()
-
-
 rule fetch_model:
     """Fetch a model of the hub at its pinned commit, check it, and turn pickles to safetensors."""
     output:
@@ -77,7 +43,7 @@ rule fetch_model:
     benchmark:
         timing_of("fetch_model/{model}")
     wildcard_constraints:
-        model="|".join(map(re.escape, HUB)) or "none",
+        model=one_of(HUB),
     priority: FIRST
     conda:
         ENVIRONMENT
@@ -85,31 +51,15 @@ rule fetch_model:
     resources:
         **asked("fetch_model"),
     params:
-        study=lambda wildcards: take(STUDY, *read_by_fetching(HUB[wildcards.model])),
+        study=lambda wildcards: take(
+            STUDY, *wanted.read_by_fetching(HUB[wildcards.model])
+        ),
         code=code_of("fetch_model.py"),
         part=lambda wildcards: HUB[wildcards.model],
     message:
         "Fetching the model {wildcards.model}"
     script:
         "../scripts/fetch_model.py"
-
-
-# Archives of pictures and conversations of the hub by the name of their folder in the cache: the
-# stage that reads them first, and the folder that an archive's pictures belong to.
-OF_THE_HUB = {
-    stage: data
-    for stage in ("align", "tuning")
-    if isinstance(data := getattr(STUDY, stage).data, HubConversations)
-}
-ARCHIVES, CONVERSATIONS = {}, {}
-for stage, data in OF_THE_HUB.items():
-    CONVERSATIONS.setdefault(
-        elsewhere.conversations_folder(data, Path(CACHE)).name, stage
-    )
-    for folder, pictures in data.pictures.items():
-        if pictures.path is None:
-            name = elsewhere.archive_folder(data, pictures, Path(CACHE)).name
-            ARCHIVES.setdefault(name, (stage, folder))
 
 
 rule fetch_pictures:
@@ -121,7 +71,7 @@ rule fetch_pictures:
     benchmark:
         timing_of("fetch_pictures/{archive}")
     wildcard_constraints:
-        archive="|".join(map(re.escape, ARCHIVES)) or "none",
+        archive=one_of(HUB_DATA.archives),
     priority: FIRST
     conda:
         ENVIRONMENT
@@ -129,11 +79,13 @@ rule fetch_pictures:
     resources:
         **asked("fetch_pictures"),
     params:
-        study=lambda wildcards: take(STUDY, f"{ARCHIVES[wildcards.archive][0]}.data"),
+        study=lambda wildcards: take(
+            STUDY, f"{HUB_DATA.archives[wildcards.archive][0]}.data"
+        ),
         code=code_of("fetch_pictures.py"),
-        stage=lambda wildcards: ARCHIVES[wildcards.archive][0],
-        folder=lambda wildcards: ARCHIVES[wildcards.archive][1],
-        cache=CACHE,
+        stage=lambda wildcards: HUB_DATA.archives[wildcards.archive][0],
+        folder=lambda wildcards: HUB_DATA.archives[wildcards.archive][1],
+        cache=lambda wildcards, output: str(Path(output[0]).parents[2]),
     message:
         "Fetching the pictures {wildcards.archive}"
     script:
@@ -143,7 +95,7 @@ rule fetch_pictures:
 rule fetch_conversations:
     """Fetch the conversations of a stage at their pinned commit, and link their pictures."""
     input:
-        lambda wildcards: archives_of(CONVERSATIONS[wildcards.conversations]),
+        lambda wildcards: archives_of(HUB_DATA.conversations[wildcards.conversations]),
     output:
         f"{CACHE}/conversations/{{conversations}}/{elsewhere.CONVERSATIONS_MARKER}",
     log:
@@ -151,7 +103,7 @@ rule fetch_conversations:
     benchmark:
         timing_of("fetch_conversations/{conversations}")
     wildcard_constraints:
-        conversations="|".join(map(re.escape, CONVERSATIONS)) or "none",
+        conversations=one_of(HUB_DATA.conversations),
     priority: FIRST
     conda:
         ENVIRONMENT
@@ -160,11 +112,11 @@ rule fetch_conversations:
         **asked("fetch_conversations"),
     params:
         study=lambda wildcards: take(
-            STUDY, f"{CONVERSATIONS[wildcards.conversations]}.data"
+            STUDY, f"{HUB_DATA.conversations[wildcards.conversations]}.data"
         ),
         code=code_of("fetch_conversations.py"),
-        stage=lambda wildcards: CONVERSATIONS[wildcards.conversations],
-        cache=CACHE,
+        stage=lambda wildcards: HUB_DATA.conversations[wildcards.conversations],
+        cache=lambda wildcards, output: str(Path(output[0]).parents[2]),
     message:
         "Fetching the conversations {wildcards.conversations}"
     script:

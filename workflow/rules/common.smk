@@ -9,8 +9,7 @@ import re
 
 from layersight import artefacts, cost
 from layersight.cluster import listing, partitions, placing
-from layersight.data import elsewhere
-from layersight.data.hub import CONNECTOR, VARIANT
+from layersight.data import elsewhere, wanted
 from layersight.data.packages import PACKAGES, PROVENANCE, cache_folder, package_folder
 from layersight.errors import UserError
 from layersight.geometry.pairs import pools_of
@@ -58,6 +57,8 @@ PACKAGE_KEYS = {package_folder(key, Path(CACHE)).name: key for key in PACKAGES}
 ENVIRONMENT = str(Path(workflow.basedir) / "envs/layersight.yaml")
 SCRIPTS = Path(workflow.basedir) / "workflow/scripts"
 CODE = CodeIndex()
+HUB = wanted.hub_models(STUDY, Path(CACHE))
+HUB_DATA = wanted.hub_data(STUDY, Path(CACHE))
 TEXT_PROBES = [s for s in STUDY.probes.sets if s in ("text_questions", "pair_texts")]
 POOLED = [pool.name for pool in pools_of(STUDY.probes.sets, STUDY.activations.stored)]
 RELEASED = [name for name, own in STUDY.variants.items() if own.released is not None]
@@ -359,7 +360,7 @@ def elsewhere_of(stage):
 
 def published_of(stage):
     """What importing a stage's conversations reads of the study."""
-    return [f"{stage}.data"] if stage in OF_THE_HUB else []
+    return [f"{stage}.data"] if stage in HUB_DATA.stages else []
 
 
 def training_threads():
