@@ -17,6 +17,9 @@ from layersight.study import Study
 MACHINE = ("assets", "compute", "quota", "geometry.memory_mb", "geometry.device")
 """Where and on what a study runs: no matter of what it finds."""
 
+ESTIMATES = frozenset({"text_tokens", "megabytes", "about"})
+"""Keys of data from elsewhere that predict what it takes and tell people where it lies."""
+
 
 def findings() -> list[str]:
     """Return the keys of a study, but for those of `MACHINE`, as `take` reads them."""
@@ -31,17 +34,21 @@ def findings() -> list[str]:
     return [key for key in keys if key not in MACHINE]
 
 
-def take(study: Study, *paths: str) -> dict[str, Any]:
+def take(study: Study, *paths: str, estimates: bool = False) -> dict[str, Any]:
     """Return the named parts of a study as nested plain data.
 
     Args:
         study: the whole study.
         paths: dotted keys such as `seed`, `align`, `tuning.steps` or `variants.full`.
+        estimates: whether the keys of `ESTIMATES` go with the data of the training stages.
 
     Raises:
         KeyError: a path that the study does not have.
     """
     whole = study.model_dump(mode="json")
+    if not estimates:
+        for stage in ("align", "tuning"):
+            _leave_out_estimates(whole.get(stage, {}).get("data"))
     result: dict[str, Any] = {}
     for path in paths:
         source: Any = whole
@@ -53,6 +60,14 @@ def take(study: Study, *paths: str) -> dict[str, Any]:
             target = target.setdefault(part, {})
         target[parts[-1]] = source[parts[-1]]
     return result
+
+
+def _leave_out_estimates(data: dict[str, Any] | None) -> None:
+    if data is not None:
+        folders = data["pictures"]
+        for part in (data, *(folders.values() if isinstance(folders, dict) else ())):
+            for key in ESTIMATES & part.keys():
+                del part[key]
 
 
 def restore(data: Mapping[str, Any]) -> Study:

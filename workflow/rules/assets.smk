@@ -80,7 +80,9 @@ rule fetch_pictures:
         **asked("fetch_pictures"),
     params:
         study=lambda wildcards: take(
-            STUDY, f"{HUB_DATA.archives[wildcards.archive][0]}.data"
+            STUDY,
+            f"{HUB_DATA.archives[wildcards.archive][0]}.data",
+            estimates=True,
         ),
         code=code_of("fetch_pictures.py"),
         stage=lambda wildcards: HUB_DATA.archives[wildcards.archive][0],
@@ -112,7 +114,9 @@ rule fetch_conversations:
         **asked("fetch_conversations"),
     params:
         study=lambda wildcards: take(
-            STUDY, f"{HUB_DATA.conversations[wildcards.conversations]}.data"
+            STUDY,
+            f"{HUB_DATA.conversations[wildcards.conversations]}.data",
+            estimates=True,
         ),
         code=code_of("fetch_conversations.py"),
         stage=lambda wildcards: HUB_DATA.conversations[wildcards.conversations],

@@ -132,13 +132,13 @@ wildcard_constraints:
     package=r"[a-z0-9.-]+",
 
 
-def told(script, *paths, also=(), shared=False, **more):
+def told(script, *paths, also=(), shared=False, estimates=False, **more):
     """What all rules pass on: a slice of the study, and the library code that a script runs.
 
     `shared` steps take their result from the store between studies where it has one.
     """
     return {
-        "study": take(STUDY, *paths),
+        "study": take(STUDY, *paths, estimates=estimates),
         # Read for a job alone: a job on a cluster need not parse what others run.
         "code": lambda wildcards: code_of(script, *also),
         **({"shared": f"{CACHE}/{SHARED}"} if shared else {}),

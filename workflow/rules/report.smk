@@ -40,7 +40,7 @@ rule resolved_study:
     resources:
         **asked("resolved_study"),
     params:
-        **told("resolved_study.py", *type(STUDY).model_fields),
+        **told("resolved_study.py", *type(STUDY).model_fields, estimates=True),
     message:
         "Writing the resolved study"
     script:

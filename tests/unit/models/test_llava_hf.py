@@ -28,13 +28,16 @@ from layersight.models.vlm import VisionLanguageModel
 PATCHES = (tiny.SIDE // tiny.PATCH) ** 2
 
 
-def written(folder, *, layer=-2, strategy="default", family="llama"):
+CLASS_TOKENS = {"clip": 1, "siglip": 0, "dinov2": 1}
+
+
+def written(folder, *, layer=-2, strategy="default", family="llama", vision="clip"):
     """A tiny LLaVA as transformers itself assembles and saves it, with its processor."""
     tokenizer = tiny.tiny_tokenizer()
     tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
     image_token = tokenizer.convert_tokens_to_ids("<image>")
     config = LlavaConfig(
-        vision_config=tiny.vision_config("clip"),
+        vision_config=tiny.vision_config(vision),
         text_config=tiny.language_config(family, len(tokenizer)),
         image_token_index=image_token,
         vision_feature_layer=layer,
@@ -44,11 +47,11 @@ def written(folder, *, layer=-2, strategy="default", family="llama"):
     model = tiny.lively(LlavaForConditionalGeneration(config))
     model.save_pretrained(folder)
     LlavaProcessor(
-        image_processor=tiny.image_processor("clip"),
+        image_processor=tiny.image_processor(vision),
         tokenizer=tokenizer,
         patch_size=tiny.PATCH,
         vision_feature_select_strategy=strategy,
-        num_additional_image_tokens=1,
+        num_additional_image_tokens=CLASS_TOKENS[vision],
         chat_template=tiny.CHAT,
     ).save_pretrained(folder)
     return model
@@ -104,15 +107,33 @@ def test_a_llava_checkpoint_gives_the_logits_that_transformers_gives(
     assert llava.model.vision.encoder.tokens == features
 
 
+@pytest.mark.parametrize("strategy", ["default", "full"])
+@pytest.mark.parametrize("vision", ["siglip", "dinov2"])
+def test_other_vision_encoders_in_a_llava_checkpoint_give_the_logits_that_transformers_gives(
+    tmp_path, vision, strategy
+):
+    theirs = written(tmp_path, strategy=strategy, vision=vision)
+    llava = load_llava(tmp_path, dtype=torch.float32)
+    inputs, batch = both_inputs(tmp_path, tiny.pictures())
+    assert greatest_difference(theirs, inputs, llava.model, batch) < 1e-5
+    # `default` drops a token whether or not it is the class's.
+    tokens = PATCHES + CLASS_TOKENS[vision] - (strategy == "default")
+    assert llava.model.vision.encoder.tokens == tokens
+
+
 @pytest.fixture
 def assembled(tmp_path):
     """CLIP, connector and Llama from folders of their own, put together; and their folders."""
+    return put_together(tmp_path, "clip")
+
+
+def put_together(tmp_path, encoder):
     tiny.write_language_model(tmp_path / "llama", "llama")
-    tiny.write_vision_encoder(tmp_path / "clip", "clip")
+    tiny.write_vision_encoder(tmp_path / encoder, encoder)
     language_model, tokenizer = load_language_model(tmp_path / "llama", dtype=torch.float32)
-    vision, family = load_vision_model(tmp_path / "clip")
-    whole, _ = load_vision_model(tmp_path / "clip")
-    processor = tiny.image_processor("clip")
+    vision, family = load_vision_model(tmp_path / encoder)
+    whole, _ = load_vision_model(tmp_path / encoder)
+    processor = tiny.image_processor(encoder)
     encoder = TransformerEncoder(
         vision, family, layer=-2, feature="patch", size=tiny.SIDE,
         mean=processor.image_mean, deviation=processor.image_std,
@@ -130,9 +151,9 @@ def save(folder, assembled, **changes):
     save_llava(model, tokenizer, whole, folder, **settings)
 
 
-def test_a_written_checkpoint_is_read_by_transformers_and_gives_the_same_logits(
-    tmp_path, assembled
-):
+@pytest.mark.parametrize("encoder", ["clip", "siglip", "dinov2"])
+def test_a_written_checkpoint_is_read_by_transformers_and_gives_the_same_logits(tmp_path, encoder):
+    assembled = put_together(tmp_path, encoder)
     save(tmp_path / "out", assembled)
     theirs, found = LlavaForConditionalGeneration.from_pretrained(
         tmp_path / "out", output_loading_info=True

@@ -18,7 +18,7 @@ from transformers import (
 
 from layersight.errors import AssetError, DataError
 from layersight.models.blocks import unwrapped
-from layersight.models.checkpoints import picture_reading
+from layersight.models.checkpoints import FEATURE_TOKENS, picture_reading
 from layersight.models.connectors import Connector
 from layersight.models.safe_files import check_model_folder
 from layersight.models.vision_tower import VisionTower
@@ -103,19 +103,22 @@ def take_apart(whole: Any, folder: Path) -> VisionLanguageModel:
     connector.first, connector.second = projector.linear_1, projector.linear_2
     connector.to(projector.linear_1.weight.dtype)
     vision = config.vision_config
-    reading = picture_reading(folder, _family(folder, vision.model_type), vision.image_size)
+    family, strategy = _family(folder, vision.model_type), config.vision_feature_select_strategy
+    reading = picture_reading(folder, family, vision.image_size)
     try:
         encoder = TransformerEncoder(
             whole.model.vision_tower,
-            cast(Any, _family(folder, vision.model_type)),
+            cast(Any, family),
             layer=layer,
-            feature=_SELECT[config.vision_feature_select_strategy],
+            feature=_SELECT[strategy] if FEATURE_TOKENS[family] else "patch",
             size=reading.size,
             mean=reading.mean,
             deviation=reading.deviation,
         )
     except ValueError as error:
         raise AssetError(f"{folder}: {error}") from None
+    if strategy == "default" and not FEATURE_TOKENS[family]:
+        encoder.leave_out_first()
     return VisionLanguageModel(language_model, connector, VisionTower(encoder)).eval()
 
 
@@ -183,14 +186,17 @@ def save_llava(
     text = language_model.config
     needed = -(-max(len(tokenizer), image_token + 1, text.vocab_size) // 64) * 64
     grows = max(len(tokenizer), image_token + 1) > text.vocab_size
-    strategy: Any = {value: key for key, value in _SELECT.items()}[feature]
+    # `default` drops the first token, whatever it is.
+    classes = FEATURE_TOKENS[_FAMILIES[vision_model.config.model_type]]
+    keeps_all = feature == "cls_patch" or not classes
+    strategy: Any = "full" if keeps_all else "default"
     patches = (vision_model.config.image_size // vision_model.config.patch_size) ** 2
     settings = text.to_dict() | ({"vocab_size": needed} if grows else {})
     config = cast(Any, LlavaConfig)(
         vision_config=vision_model.config.to_dict(),
         text_config=settings,
         image_token_index=image_token,
-        image_seq_length=patches + (strategy == "full"),
+        image_seq_length=patches + (classes if keeps_all else 0),
         vision_feature_layer=layer,
         vision_feature_select_strategy=strategy,
         projector_hidden_act="gelu",
@@ -208,9 +214,7 @@ def save_llava(
         tokenizer=tokenizer,
         patch_size=vision_model.config.patch_size,
         vision_feature_select_strategy=strategy,
-        num_additional_image_tokens=1
-        if vision_model.config.model_type != "siglip_vision_model"
-        else 0,
+        num_additional_image_tokens=classes,
         chat_template=chat_template or tokenizer.chat_template,
     ).save_pretrained(folder)
 

@@ -93,6 +93,12 @@ class TransformerEncoder(nn.Module):
         )
         return found
 
+    def leave_out_first(self) -> None:
+        """Drop the first patch too, as transformers' LLaVA does with encoders without a class
+        token (`vision_feature_select_strategy: default`)."""
+        self._dropped += 1
+        self.tokens -= 1
+
     def read_modules(self, last: int | None = None) -> list[nn.Module]:
         """Return the modules that image features pass through, in order.
 
