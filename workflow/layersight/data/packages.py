@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import gzip
 import json
 import lzma
@@ -17,7 +16,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -25,6 +24,7 @@ from typing import Literal
 from layersight.errors import AssetError
 from layersight.models.backbones import CACHE_VARIABLE
 from layersight.storage.atomic import atomic_folder
+from layersight.storage.locks import lock_file
 from layersight.storage.manifest import file_digest
 from layersight.study import Study
 
@@ -259,8 +259,7 @@ def only_one(folder: Path) -> Iterator[None]:
     with folder.with_name(f".{folder.name}.lock").open("w") as file:
         # Some network file systems have no locks. Two processes may then fetch the same package,
         # which costs time but no correctness: `_fetch_into` lets the first one win.
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
+        lock_file(file.fileno(), wait=True)
         yield
 
 

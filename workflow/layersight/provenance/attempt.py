@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import hashlib
 import json
@@ -15,6 +14,7 @@ from layersight.provenance.digests import Digests
 from layersight.provenance.keep import Keep, remove
 from layersight.provenance.lock import is_still_there
 from layersight.provenance.records import Step, write_record
+from layersight.storage.locks import lock_file
 from layersight.storage.scratch import home_of
 
 UNFINISHED = ".unfinished"
@@ -60,15 +60,13 @@ class Attempt:
             except FileNotFoundError:
                 # The process before has just tidied up.
                 continue
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if lock_file(file) is False:
                 print(
                     f"{self.step.name}: a process of an earlier run is still making this; waiting",
                     file=sys.stderr,
                     flush=True,
                 )
-                fcntl.flock(file, fcntl.LOCK_EX)
+                lock_file(file, wait=True)
             if is_still_there(file, path):
                 self._lock = file
             else:
@@ -165,12 +163,10 @@ def sweep_locks(results: Path) -> None:
         except FileNotFoundError:
             continue
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if is_still_there(file, path) and len(list(path.parent.iterdir())) == 1:
+            alone = lock_file(file) and is_still_there(file, path)
+            if alone and len(list(path.parent.iterdir())) == 1:
                 shutil.rmtree(path.parent, ignore_errors=True)
                 _drop_empty(path.parent.parent)
-        except BlockingIOError:
-            continue
         finally:
             os.close(file)
 

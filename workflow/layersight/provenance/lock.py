@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from layersight.errors import UserError
 from layersight.provenance.keep import remove
+from layersight.storage.locks import lock_file
 
 LOCK = ".lock"
 
@@ -41,15 +41,13 @@ class RunLock:
                 f"{self._path.parent}: cannot be written ({error.strerror}): give yourself the "
                 "right to write there, or run from another folder; nothing has been started"
             ) from None
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if lock_file(file) is False:
             holder = os.read(file, 200).decode(errors="replace").strip()
             os.close(file)
             raise UserError(
                 f"{self._path.parent}: the study {self._study} is being run already, by {holder}: "
                 "wait for it, or stop it; nothing has been started here"
-            ) from None
+            )
         if not is_still_there(file, self._path):
             # Another run ended in between, and took the file away with it.
             os.close(file)
