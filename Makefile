@@ -3,10 +3,12 @@
 PYTHON ?= python3.11
 STUDY ?= mini
 CORES ?= all
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 STUDY_CONFIG := --config study=$(STUDY)
+PYTEST := pytest -q -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help run dry-run why prune test test-all lint format docs clean
 .DEFAULT_GOAL := help
@@ -36,11 +38,11 @@ prune: $(READY)  ## List results that the study no longer names (DELETE=1 remove
 	. $(BIN)/activate && snakemake $(STUDY_CONFIG) --summary 2>/dev/null \
 	| python -m layersight.prune results/$(STUDY) $(if $(DELETE),--delete)
 
-test: $(READY)  ## Run the tests
-	. $(BIN)/activate && pytest -q
+test: $(READY)  ## Run the tests (WORKERS=2 processes)
+	. $(BIN)/activate && $(PYTEST)
 
 test-all: $(READY)  ## Run all tests, the slow ones too
-	. $(BIN)/activate && pytest -q -m ''
+	. $(BIN)/activate && $(PYTEST) -m ''
 
 lint: $(READY)  ## Check style, types and rules
 	. $(BIN)/activate && ruff check . && ruff format --check . && snakefmt --check Snakefile workflow/rules \

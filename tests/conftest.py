@@ -25,6 +25,20 @@ QUESTIONS = [
     "<image>",
 ]
 
+LONGEST_FIRST = ("slurm", "workflow/test_reruns.py", "workflow", "")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each process whole files, and one process all that needs the cluster; longest first."""
+
+    def place(item: pytest.Item) -> str:
+        return item.path.relative_to(ROOT / "tests").as_posix()
+
+    for item in items:
+        on_cluster = place(item).startswith("slurm/")
+        item.add_marker(pytest.mark.xdist_group("slurm" if on_cluster else place(item)))
+    items.sort(key=lambda item: [place(item).startswith(p) for p in LONGEST_FIRST].index(True))
+
 
 @pytest.fixture(scope="session")
 def smoke() -> Study:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -93,6 +94,32 @@ class Trap:
 
     def __reduce__(self):
         return (os.mkdir, ("/tmp/layersight-trap",))
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+def test_a_model_whose_folder_went_away_is_linked_again_without_the_hub(
+    model, cache, tmp_path, pickled
+):
+    if pickled:
+        weights = load_file(model / "model.safetensors")
+        torch.save(weights, model / "pytorch_model.bin")
+        (model / "model.safetensors").unlink()
+    in_hub_cache(model, cache)
+    out = fetch_model(NAME, COMMIT, tmp_path / "cache/models/tiny")
+    before = {path.name: (path.stat().st_ino, digests(path)[0]) for path in out.iterdir()}
+    shutil.rmtree(cache)
+    shutil.rmtree(out)
+    fetch_model(NAME, COMMIT, out)
+    assert before == {path.name: (path.stat().st_ino, digests(path)[0]) for path in out.iterdir()}
+    # What is kept is not trusted when it is damaged or of another commit.
+    shutil.rmtree(out)
+    with pytest.raises(AssetError, match="could not be fetched"):
+        fetch_model(NAME, COMMIT[::-1], out)
+    damaged = out.parent / ".kept/tiny/model.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    with pytest.raises(AssetError, match="could not be fetched"):
+        fetch_model(NAME, COMMIT, out)
+    assert not out.exists()
 
 
 def test_a_pickle_that_holds_more_than_tensors_is_refused_and_runs_nothing(model, tmp_path):

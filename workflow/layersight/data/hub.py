@@ -24,6 +24,9 @@ from layersight.storage.manifest import file_digest
 from layersight.study import Study
 
 PROVENANCE = "layersight-model.json"
+KEPT = ".kept"
+"""Folder beside the models: links to their files, so that a step that runs again for another
+reason, such as newer code, downloads nothing."""
 _SMALL = ["*.json", "*.model", "*.txt", "*.jinja", "LICENSE*", "USE_POLICY*", "Notice*", "NOTICE*"]
 _SAFE = ["model*.safetensors"]
 _PICKLES = ["pytorch_model*.bin"]
@@ -52,7 +55,8 @@ def fetch_model(
 
     Returns:
         The folder: config.json, `*.safetensors`, the tokenizer's or the image processor's files,
-        and `layersight-model.json` with where each file came from and its SHA-256.
+        and `layersight-model.json` with where each file came from, and the SHA-256 of what was
+        fetched and of what is stored.
 
     Raises:
         AssetError: no network, no such model or commit, a gated model without access, a damaged
@@ -61,8 +65,9 @@ def fetch_model(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with only_one(folder):
-            if not _is_fetched(folder, revision):
+            if not _is_fetched(folder, revision) and not _restored(folder, revision):
                 _fetch_into(name, revision, folder, tokenizer, connector)
+                _keep(folder)
     except OSError as error:
         raise AssetError(
             f"{folder}: cannot be written ({error}); free some space, or set assets.cache in the "
@@ -118,6 +123,35 @@ def _is_fetched(folder: Path, revision: str) -> bool:
     return False
 
 
+def _keep(folder: Path) -> None:
+    """Link a model's files from the folder of what is kept; they take no disk a second time."""
+    kept = folder.parent / KEPT / folder.name
+    # A file system without links keeps nothing.
+    with suppress(OSError):
+        kept.parent.mkdir(exist_ok=True)
+        shutil.rmtree(kept, ignore_errors=True)
+        with atomic_folder(kept) as beside:
+            for path in folder.iterdir():
+                os.link(path, beside / path.name)
+
+
+def _restored(folder: Path, revision: str) -> bool:
+    """Link a model from what is kept, if it is there and whole."""
+    kept = folder.parent / KEPT / folder.name
+    if not _is_fetched(kept, revision):
+        return False
+    stored = json.loads((kept / PROVENANCE).read_text(encoding="utf-8"))["stored"]
+    if any(
+        not (kept / file).is_file() or file_digest(kept / file) != digest
+        for file, digest in stored.items()
+    ):
+        return False
+    with atomic_folder(folder) as beside:
+        for path in kept.iterdir():
+            take(path, beside / path.name)
+    return True
+
+
 def _fetch_into(name: str, revision: str, folder: Path, tokenizer: bool, connector: bool) -> None:
     own = folder.parent / ".hub"
     snapshot = _in_user_cache(name, revision, connector) or _download(
@@ -144,6 +178,12 @@ def _fetch_into(name: str, revision: str, folder: Path, tokenizer: bool, connect
             "id": name,
             "revision": revision,
             "files": {file: {"sha256": digest} for file, digest in digests.items()},
+            "stored": {
+                path.name: digests[path.name]
+                if path.name in digests and not pickled
+                else file_digest(path)
+                for path in sorted(beside.iterdir())
+            },
             "converted_from_pickle": pickled,
         }
         text = json.dumps(record, indent=2) + "\n"
