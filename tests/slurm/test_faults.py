@@ -19,7 +19,7 @@ from tests.workflow.disturbing import Run, digests, left_behind, processes_in, s
 pytestmark = pytest.mark.slow
 PATIENCE_S = 3600.0
 # The first attempt at one rule gets less memory than Snakemake alone takes.
-TOO_LITTLE = ("--set-resources", "make_probes:mem_mb=250 if attempt == 1 else 2000")
+TOO_LITTLE = ("--set-resources", "make_probes:mem_mb=120 if attempt == 1 else 2000")
 TARGETS = ("all",)
 LOGS = "slurm-logs"
 KEEP_LOGS = ("--slurm-logdir", LOGS, "--slurm-keep-successful-logs")
@@ -199,7 +199,7 @@ def test_the_results_are_the_bytes_of_an_undisturbed_local_run(disturbed, smoke_
 
 def test_a_job_killed_for_memory_comes_back_with_more(disturbed):
     jobs = [job for job in disturbed.jobs().values() if job.rule == "make_probes"]
-    assert [job.memory for job in jobs] == ["250M", "2000M"]
+    assert [job.memory for job in jobs] == ["120M", "2000M"]
     assert jobs[0].state in ("FAILED", "OUT_OF_MEMORY") and jobs[1].state == "COMPLETED"
     log = (disturbed.checkout.folder / LOGS / f"rule_make_probes/{jobs[0].number}.log").read_text()
     assert "memory" in log
@@ -236,7 +236,9 @@ def test_jobs_go_on_without_the_driver_and_the_next_one_takes_their_results(dist
     assert (
         disturbed.jobs()[disturbed.hit["without driver"]].comment in disturbed.running_when_killed
     )
-    assert disturbed.ends("without driver") == ["COMPLETED"]
+    # It may have been in the way of the urgent job before.
+    ends = disturbed.ends("without driver")
+    assert ends[-1] == "COMPLETED" and set(ends[:-1]) <= {"PREEMPTED"}
     # It may have ended before the next run looked.
     for again in disturbed.followers("without driver"):
         assert again.state == "COMPLETED" and not computed(disturbed, again)
