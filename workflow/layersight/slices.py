@@ -41,13 +41,14 @@ def take(study: Study, *paths: str) -> dict[str, Any]:
     Raises:
         KeyError: a path that the study does not have.
     """
-    whole = study.model_dump(mode="json")
+    whole = study.model_dump(mode="json", by_alias=True)
     result: dict[str, Any] = {}
     for path in paths:
         source: Any = whole
         target = result
-        # A variant's name may hold dots: it is the whole rest of its path.
-        parts = path.split(".", 1) if path.startswith("variants.") else path.split(".")
+        # A variant's or a question set's name may hold dots: it is the whole rest of its path.
+        named = path.startswith(("variants.", "questions."))
+        parts = path.split(".", 1) if named else path.split(".")
         for part in parts[:-1]:
             source = source[part]
             target = target.setdefault(part, {})
@@ -62,7 +63,9 @@ def restore(data: Mapping[str, Any]) -> Study:
 
 def _partial(model: type[BaseModel], data: Mapping[str, Any]) -> BaseModel:
     values: dict[str, Any] = {}
-    for name, value in data.items():
+    names = {field.alias: name for name, field in model.model_fields.items() if field.alias}
+    for written, value in data.items():
+        name = names.get(written, written)
         field = model.model_fields[name]
         annotation = field.annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
