@@ -345,7 +345,10 @@ class Probes(Strict):
         if self.from_ is None and self.style is None:
             raise _wrong(self, {"style": "missing"})
         if self.from_ is not None and self.style is not None:
-            raise ValueError("style: is of pictograms, but `from` takes the pictures of questions")
+            raise ValueError(
+                "style: is of pictograms, but `from` takes the pictures of questions; say "
+                "style: null"
+            )
         return self
 
 

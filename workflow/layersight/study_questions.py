@@ -90,7 +90,8 @@ class FileQuestions(_Questions):
     captions: Annotated[str, Field(min_length=1)] | None = None
     """For `cocoqa`: Karpathy's `dataset_coco.json`."""
     split: str | None = None
-    """For `cocoqa`: of which of Karpathy's splits the pictures are, such as `restval`; null: all."""
+    """For `cocoqa`: which of Karpathy's splits the pictures are of, such as `restval`; null:
+    all."""
     about: str | None = None
     """Where people find the files, for the message when they are missing."""
 
@@ -101,9 +102,9 @@ class FileQuestions(_Questions):
         for key in ("captions", "split"):
             if self.form != "cocoqa" and getattr(self, key) is not None:
                 raise ValueError(f"{key}: is no key of the form {self.form}")
-        if self.pictures is not None and self.pictures.path is None:
-            if self.pictures.address is None:
-                raise ValueError("pictures.archive: must be an address (https://...): no data set")
+        own = self.pictures
+        if own is not None and own.path is None and own.address is None:
+            raise ValueError("pictures.archive: must be an address (https://...): no data set")
         return self
 
 

@@ -1,7 +1,5 @@
 """Write the benchmark items of all question sets."""
 
-from pathlib import Path
-
 from running import job, paths
 
 with job(snakemake) as study:

@@ -330,7 +330,7 @@ def _check_items(items: pd.DataFrame) -> None:
     if len(others) and ("exact" not in items.columns or others["exact"].isna().any()):
         unknown = sorted(set(others["benchmark"]))
         raise ItemsError(
-            f'unknown benchmarks {unknown}; known are {sorted(MEAN_METRICS)}, and those with the '
+            f"unknown benchmarks {unknown}; known are {sorted(MEAN_METRICS)}, and those with the "
             f'column "exact"'
         )
     presence = items[items["benchmark"] == "presence"]

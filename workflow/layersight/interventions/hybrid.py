@@ -116,7 +116,8 @@ def assembled(
     """Yield a hybrid as a model that generates, and its input of block 0 for a batch.
 
     The donor's blocks stand in the target's list while the context is open: for answers of several
-    tokens, which need the model's own generation. No prefix is shared; one hybrid is open at a time.
+    tokens, which need the model's own generation. No prefix is shared, and only one hybrid can be
+    open at a time.
 
     Args:
         target: as for `run_hybrids`.

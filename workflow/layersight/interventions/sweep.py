@@ -236,7 +236,9 @@ class _Direction:
         found: list[_Scores] = []
         for output in logits:
             picked, margins = choice_margins(output, [self._choices[i] for i in chosen], correct)
-            right = [float(choice == answer) for choice, answer in zip(picked, correct, strict=True)]
+            right = [
+                float(choice == answer) for choice, answer in zip(picked, correct, strict=True)
+            ]
             found.append(list(zip(right, margins, strict=True)))
         return found
 

@@ -1,8 +1,8 @@
 """Questions in JSON Lines, our own form: a line an item.
 
-    {"id": "1", "question": "What is on the table?", "answers": ["a cup", "cup"], "kind": "object",
-     "image": "kitchen/1.jpg", "captions": ["A cup on a table.", "A table with a cup."]}
-    {"id": "2", "question": "What do plants breathe?", "choices": ["iron", "air"], "answer": 1}
+{"id": "1", "question": "What is on the table?", "answers": ["a cup", "cup"], "kind": "object",
+ "image": "kitchen/1.jpg", "captions": ["A cup on a table.", "A table with a cup."]}
+{"id": "2", "question": "What do plants breathe?", "choices": ["iron", "air"], "answer": 1}
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _text(entry: dict[str, Any], key: str) -> str | None:
 
 def _texts(entry: dict[str, Any], key: str) -> tuple[str, ...]:
     value = entry.get(key)
-    if value is None and key in ("captions",) or key not in entry:
+    if (value is None and key in ("captions",)) or key not in entry:
         return ()
     if not isinstance(value, list) or not value or not all(isinstance(x, str) for x in value):
         raise DataError(f'"{key}" must be a list of texts, not {json.dumps(value)[:60]}')

@@ -16,7 +16,7 @@ from layersight.data.llava_json import PictureFolder
 from layersight.data.schemas import IMAGES
 from layersight.errors import DataError
 from layersight.progress import Progress
-from layersight.questions.cocoqa import read_cocoqa
+from layersight.questions.cocoqa import cocoqa_rows, read_cocoqa
 from layersight.questions.items import QUESTIONS, Item, checked
 from layersight.questions.jsonl import read_jsonl
 from layersight.questions.parquet import read_mmlu, read_scienceqa, scienceqa_pictures
@@ -59,9 +59,7 @@ def read_questions(study: Study, name: str, *, cache: Path, out: Path, images: P
     write_table(out, [item.row() for item in renamed], QUESTIONS)
 
 
-def choose(
-    asked: QuestionSet, files: Sequence[Path], generator: np.random.Generator
-) -> list[Item]:
+def choose(asked: QuestionSet, files: Sequence[Path], generator: np.random.Generator) -> list[Item]:
     """Return the questions of a set that are asked, in an order that is drawn.
 
     Args:
@@ -72,9 +70,9 @@ def choose(
     Raises:
         DataError: see `read_questions`.
     """
-    published, fitting, seen = 0, [], set()
+    fitting: list[Item] = []
+    seen: set[str] = set()
     for item in _published(asked, files, generator):
-        published += 1
         try:
             if item.item_id in seen:
                 raise DataError("occurs twice; every item needs an id of its own")
@@ -83,8 +81,8 @@ def choose(
                 fitting.append(_with_inputs(asked, checked(item)))
         except DataError as error:
             raise DataError(f"{files[0]}: item {item.item_id}: {error}") from None
-    if asked.form == "cocoqa":
-        published = sum(1 for _ in (files[0] / "questions.txt").open(encoding="utf-8"))
+    # Of COCO-QA one question a picture is read, but all were published.
+    published = len(cocoqa_rows(files[0])) if asked.form == "cocoqa" else len(seen)
     if not fitting:
         what = "no items" if not published else f"{published} items, but none for its inputs"
         raise DataError(f"{files[0]}: has {what}; expected at least {asked.items}")

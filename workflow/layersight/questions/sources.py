@@ -1,7 +1,7 @@
 """Where the files and pictures of a question set are, and fetching those of the hub.
 
-    questions/<data set>-<digest>/   the files and layersight-questions.json
-    pictures/<archive>-<digest>/     as `data.elsewhere` has them
+questions/<data set>-<digest>/   the files and layersight-questions.json
+pictures/<archive>-<digest>/     as `data.elsewhere` has them
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from layersight.data.elsewhere import (
 from layersight.data.hub import checked, take
 from layersight.data.packages import only_one
 from layersight.errors import AssetError
+from layersight.questions.cocoqa import FILES as COCOQA_FILES
 from layersight.storage.atomic import atomic_folder
 from layersight.study import FileQuestions, HubQuestions, Study
 from layersight.study_data import Pictures
@@ -98,6 +99,18 @@ def markers_of(asked: QuestionSet, cache: Path) -> list[Path]:
     return found
 
 
+def inputs_of(asked: QuestionSet, cache: Path) -> list[str]:
+    """Return the files that reading a set depends on: markers of what is fetched, and files that
+    are there; what is missing is named by `missing`."""
+    found = [str(path) for path in markers_of(asked, cache)]
+    if isinstance(asked, HubQuestions):
+        return found
+    paths = files_of(asked, cache)
+    if asked.form == "cocoqa":
+        paths = [*(paths[0] / name for name in COCOQA_FILES), *paths[1:]]
+    return found + [str(path) for path in paths if path.is_file()]
+
+
 def data_set(asked: QuestionSet) -> DataSet:
     """Return the data set that an archive of a set can be a file of."""
     return asked if isinstance(asked, HubQuestions) else _NoDataSet()
@@ -114,12 +127,13 @@ def missing(study: Study) -> list[Missing]:
         if isinstance(asked, FileQuestions):
             found += _missing_files(f"questions.{name}", asked)
         pictures = asked.pictures
-        if pictures is not None and pictures.path is not None:
-            if not Path(pictures.path).expanduser().is_dir():
-                key = f"questions.{name}.pictures.path"
-                message = f"{key}: {pictures.path}: no such folder of pictures"
-                message += _told(pictures.about) or "; name the folder in which they are"
-                found.append(Missing(pictures.path, message, pictures.megabytes))
+        if pictures is None or pictures.path is None:
+            continue
+        if not Path(pictures.path).expanduser().is_dir():
+            key = f"questions.{name}.pictures.path"
+            message = f"{key}: {pictures.path}: no such folder of pictures"
+            message += _told(pictures.about) or "; name the folder in which they are"
+            found.append(Missing(pictures.path, message, pictures.megabytes))
     return found
 
 
