@@ -41,7 +41,7 @@ def take(study: Study, *paths: str) -> dict[str, Any]:
     Raises:
         KeyError: a path that the study does not have.
     """
-    whole = study.model_dump(mode="json", by_alias=True)
+    whole = study.model_dump(mode="json")
     result: dict[str, Any] = {}
     for path in paths:
         source: Any = whole

@@ -48,6 +48,9 @@ from layersight.study_questions import (
     HubQuestions,  # noqa: F401
     Input,
     QuestionSet,
+    check_names,
+    check_patched,
+    check_probes,
 )
 from layersight.study_released import Released, ReleasedConnector
 from layersight.tuning import methods
@@ -624,36 +627,12 @@ class Study(Strict):
 
     def _has_its_questions(self) -> None:
         """Refuse questions that are asked for and are not there, or not as many."""
-        known = ", ".join(self.questions) or "none"
         if not self.benchmarks.tasks and not self.questions:
             raise ValueError("benchmarks.tasks: is empty: name at least one, or give `questions`")
-        names = [task for name, own in self.questions.items() for task in own.tasks(name)]
-        for name in names:
-            if name in (*BENCHMARKS, *SPLITS) or names.count(name) > 1:
-                raise ValueError(f"questions: a set makes a task {name}, which there is already")
-        wanted = self.probes.from_
-        if wanted is not None:
-            if wanted not in self.questions:
-                raise ValueError(f"probes.from: {wanted!r} is none of `questions`: {known}")
-            asked = self.questions[wanted]
-            if set(asked.inputs) != {"image", "text"}:
-                raise ValueError(
-                    f"probes.from: pictures are compared with their captions, but "
-                    f"questions.{wanted}.inputs is {', '.join(asked.inputs)}; must be image, text"
-                )
-            if asked.items < self.probes.items:
-                raise ValueError(
-                    f"probes.items: {self.probes.items} items, but questions.{wanted}.items is "
-                    f"{asked.items}"
-                )
-        for name, own in self.questions.items():
-            if own.items < 2:
-                raise ValueError(f"questions.{name}.items: must be at least 2")
-            if self.patching.split in own.tasks(name) and self.patching.items > own.items:
-                raise ValueError(
-                    f"patching.items: {self.patching.items} items asked of {self.patching.split}, "
-                    f"which has questions.{name}.items = {own.items}"
-                )
+        check_names(self.questions, taken=(*BENCHMARKS, *SPLITS))
+        if self.probes.from_ is not None:
+            check_probes(self.questions, self.probes.from_, self.probes.items)
+        check_patched(self.questions, self.patching.split, self.patching.items)
 
     def _takes_connector(self) -> None:
         """Refuse a connector that no released one can be, where one is taken."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
@@ -145,3 +146,53 @@ class HubQuestions(_Questions):
 
 
 QuestionSet = Annotated[FileQuestions | HubQuestions, Field(discriminator="source")]
+
+
+def check_names(questions: Mapping[str, QuestionSet], taken: Collection[str]) -> None:
+    """Refuse sets of less than two items, and whose tasks have the name of something else.
+
+    Raises:
+        ValueError: the message begins with the key.
+    """
+    names = [task for name, own in questions.items() for task in own.tasks(name)]
+    for name in names:
+        if name in taken or names.count(name) > 1:
+            raise ValueError(f"questions: a set makes a task {name}, which there is already")
+    for name, own in questions.items():
+        if own.items < 2:
+            raise ValueError(f"questions.{name}.items: must be at least 2")
+
+
+def check_probes(questions: Mapping[str, QuestionSet], wanted: str, items: int) -> None:
+    """Refuse a set that no probe sets can be made of.
+
+    Raises:
+        ValueError: there is no such set, it has no pictures or captions, or too few items.
+    """
+    if wanted not in questions:
+        known = ", ".join(questions) or "none"
+        raise ValueError(f"probes.from: {wanted!r} is none of `questions`: {known}")
+    own = questions[wanted]
+    if set(own.inputs) != {"image", "text"}:
+        raise ValueError(
+            f"probes.from: pictures are compared with their captions, but "
+            f"questions.{wanted}.inputs is {', '.join(own.inputs)}; must be image, text"
+        )
+    if own.items < items:
+        raise ValueError(
+            f"probes.items: {items} items, but questions.{wanted}.items is {own.items}"
+        )
+
+
+def check_patched(questions: Mapping[str, QuestionSet], task: str, items: int) -> None:
+    """Refuse more items to be patched than a set has.
+
+    Raises:
+        ValueError: so it is.
+    """
+    for name, own in questions.items():
+        if task in own.tasks(name) and items > own.items:
+            raise ValueError(
+                f"patching.items: {items} items asked of {task}, which has "
+                f"questions.{name}.items = {own.items}"
+            )

@@ -205,7 +205,7 @@ def read_questions(study: Study, questions: str | None = None) -> Cost:
         questions: name of the set; None is the largest.
     """
     found = [_reading(study, name) for name in study.questions if questions in (None, name)]
-    return max(found, key=lambda cost: cost.seconds, default=Cost(0.0, 0.0))
+    return max(found, key=lambda cost: cost.seconds, default=_table(0))
 
 
 def _reading(study: Study, name: str) -> Cost:

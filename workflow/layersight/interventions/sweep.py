@@ -99,12 +99,13 @@ def run_sweep(
         "aligned": FeatureStore.load(features),
         "tuned": FeatureStore.load(tuned_features or features),
     }
+    of_questions = max_new_tokens is not None
     questions = load_questions(
         study,
         benchmark,
         aligned,
         aligned.model.image_tokens(stores["aligned"].tokens),
-        split=study.patching.split,
+        split=None if of_questions else study.patching.split,
         limit=study.patching.items,
     )
     template = study.backbone.template
@@ -112,8 +113,6 @@ def run_sweep(
     choices = [
         [] if free else first_tokens(item["choices"], aligned, template) for item in questions.items
     ]
-    # A task of questions has one split, which is called as the task.
-    of_questions = max_new_tokens is not None
     name = study.patching.split if of_questions else study.patching.benchmark
     most = (max_new_tokens or study.benchmarks.max_new_tokens) if free else None
     layers = len(decoder_blocks(aligned.model.language_model))

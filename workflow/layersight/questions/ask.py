@@ -20,6 +20,7 @@ from layersight.study import PROBES, Study
 from layersight.study_questions import Input, QuestionSet
 
 GUIDE = "Answer the question using a single word or phrase."
+ALL = "all"
 GUIDE_CHOICES = "Answer with the option's letter from the given choices directly."
 
 
@@ -87,7 +88,7 @@ def probe_rows(
 def task_rows(
     items: Sequence[Item], asked: QuestionSet, task: str, given: Input
 ) -> list[dict[str, Any]]:
-    """Return the benchmark items of one task; its one split is called as the task.
+    """Return the benchmark items of one task; its one split is all of them.
 
     The answer is the right choice's letter, or the first accepted answer. `majority` is whether the
     commonest answer of these very items is right: no training set is known.
@@ -106,8 +107,8 @@ def task_rows(
         rows.append(
             {
                 "item_id": f"{task}/{item.item_id}",
-                "split": task,
-                "condition": "all",
+                "split": ALL,
+                "condition": ALL,
                 "concept": item.item_id,
                 "kind": item.kind,
                 "subgroup": item.answers[0],

@@ -44,6 +44,7 @@ SPLIT_WORDS = {
     "unseen_style": "unseen style",
     "seen_concept": "seen concepts",
     "unseen_concept": "unseen concepts",
+    "all": "all items",
 }
 BRIEF_METRICS = ("accuracy", "lenient_match", "exact_match", "cider")
 MAIN_METRIC = {
