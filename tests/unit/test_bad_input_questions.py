@@ -107,8 +107,9 @@ def test_sets_and_what_is_made_of_them_must_fit_together(tmp_path, changes, mess
 
 def test_missing_files_and_folders_are_named_by_their_keys(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    coco = DISCS | {"form": "cocoqa", "captions": "coco.json", "path": "cocoqa/test",
-                    "about": "see its page", "pictures": {"archive": "https://a.org/val.zip"}}  # fmt: skip
+    archive = {"archive": "https://a.org/val.zip"}
+    files = {"path": "cocoqa/test", "captions": "coco.json", "about": "see its page"}
+    coco = DISCS | {"form": "cocoqa", "pictures": archive} | files
     study = load(tmp_path, questions={"discs": DISCS, "coco": coco})
     assert [found.message for found in missing(study)] == [
         "questions.discs.path: discs.jsonl: no such file; name a file (jsonl)",
@@ -132,5 +133,6 @@ def test_costs_follow_the_questions(tmp_path):
     asked = cost.benchmarks(some, tasks=tasks).seconds
     longer = {"discs": DISCS | {"max_new_tokens": 100}}
     assert cost.benchmarks(load(tmp_path, questions=longer), tasks=tasks).seconds > asked
-    free = load(tmp_path, patching={"split": "discs", "items": 8, "sweeps": some.patching.model_dump()["sweeps"]})  # fmt: skip
+    sweeps = some.patching.model_dump()["sweeps"]
+    free = load(tmp_path, patching={"split": "discs", "items": 8, "sweeps": sweeps})
     assert cost.patching(free).seconds > cost.patching(some).seconds

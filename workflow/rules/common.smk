@@ -732,13 +732,13 @@ def check_places(jobs):
 
 
 def quick_rules():
-    """Rules of a single job without a GPU that is over before a node is found for it."""
+    """Rules whose jobs, without a GPU, are over before a node is found for them."""
     if site() is None:
         return set()
     return {
         each.name
         for each in workflow.rules
-        if not each.has_wildcards()
+        if (not each.has_wildcards() or each.name in OF_ALL_WILDCARDS)
         and each.name in cost.RULES
         and not gpus(each.name)
         and predicted_once(each.name).seconds < STUDY.compute.local_seconds
@@ -746,6 +746,8 @@ def quick_rules():
 
 
 LOCAL = workflow._localrules
+# Rules with wildcards whose prediction without any is that of their largest job.
+OF_ALL_WILDCARDS = ("read_questions",)
 TRAINS = ("fetch_conversations", "import_align", "import_instruct", "align", "tune")
 WAITS = {TRAINS: cost.missing, ("read_questions",): cost.missing_questions}
 RUN = {}

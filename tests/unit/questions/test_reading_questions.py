@@ -29,7 +29,8 @@ def entries(count: int) -> list[dict[str, Any]]:
     return [
         {
             "id": f"q{number}", "question": "What colour is it?", "answers": [COLOURS[number % 3]],
-            "kind": "colour", "image": f"{number}.png", "captions": [f"A disc {number}.", "A disc."],
+            "kind": "colour", "image": f"{number}.png",
+            "captions": [f"A disc {number}.", "A disc."],
         }
         for number in range(count)
     ]  # fmt: skip
