@@ -178,9 +178,8 @@ def generate(
     prompt = int(batch.input_ids.shape[1])
     if prompt + max_new_tokens > subject.tokenizer.model_max_length:
         raise DataError(
-            f"a prompt of {prompt} tokens and max_new_tokens = {max_new_tokens} (of benchmarks, or of the set of "
-            f"questions) exceed "
-            f"the {subject.tokenizer.model_max_length} tokens that the language model reads"
+            f"a prompt of {prompt} tokens and max_new_tokens = {max_new_tokens} (of benchmarks, or "
+            f"of the set of questions) exceed the {subject.tokenizer.model_max_length} tokens that the language model reads"
         )
     output = language_model.generate(
         inputs_embeds=model.embed(batch) if embeddings is None else embeddings,
