@@ -179,7 +179,8 @@ def generate(
     if prompt + max_new_tokens > subject.tokenizer.model_max_length:
         raise DataError(
             f"a prompt of {prompt} tokens and max_new_tokens = {max_new_tokens} (of benchmarks, or "
-            f"of the set of questions) exceed the {subject.tokenizer.model_max_length} tokens that the language model reads"
+            f"of the set of questions) exceed the {subject.tokenizer.model_max_length} tokens that "
+            "the language model reads"
         )
     output = language_model.generate(
         inputs_embeds=model.embed(batch) if embeddings is None else embeddings,
