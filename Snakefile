@@ -71,7 +71,7 @@ rule data:
         rules.make_align.output,
         rules.make_instruct.output,
         rules.make_probes.output,
-        rules.make_benchmarks.output,
+        expand(results(artefacts.BENCHMARK), benchmark=STUDY.tasks),
 
 
 rule models:

@@ -176,7 +176,7 @@ def test_every_job_of_the_measurement_has_a_rule_and_every_rule_a_measurement():
     unmeasured = {
         "make_run_page", "make_random_language_model", "import_align", "import_instruct",
         "fetch_model", "fetch_pictures", "fetch_conversations", "take_connector",
-        "take_released",
+        "take_released", "fetch_questions", "read_questions", "join_images", "make_question_tasks",
     }  # fmt: skip
     assert {job.rule for job in measured} | unmeasured == set(cost.RULES)
 
@@ -204,6 +204,8 @@ def test_every_rule_of_every_study_has_a_prediction(name):
         "geometry.spectrum": ("spectrum",),
     }
     absent = {rule for key, rules in asked.items() if not asks_for(study, key) for rule in rules}
+    if not study.questions:
+        absent |= {"read_questions", "join_images", "make_question_tasks", "fetch_questions"}
     for rule in cost.RULES.keys() - absent:
         for wildcards in given.get(rule, [{}]):
             found = cost.predict(study, rule, **wildcards)

@@ -115,6 +115,23 @@ def test_a_slice_changes_only_with_what_it_names(tmp_path, smoke):
     assert take(smoke, "seeds") != take(other, "seeds")
 
 
+def test_sizes_that_only_predict_are_in_no_slice_of_what_is_computed():
+    def sliced(**changes):
+        study = load_study(STUDIES / "llava-1.5-7b.yaml", changes)
+        return take(study, "align", "tuning.data"), take(study, "tuning.data", estimates=True)
+
+    folders = {"gqa/images": {"megabytes": 7}, "ocr_vqa/images": {"about": "Ask."}}
+    data = {"text_tokens": 3, "megabytes": 5, "pictures": folders}
+    computed, fetched = sliced()
+    other, differing = sliced(align={"data": {"text_tokens": 9}}, tuning={"data": data})
+    assert computed == other and fetched != differing
+    assert sliced(tuning={"data": {"rows": 1}})[0] != computed
+    thesis = load_study(STUDIES / "thesis.yaml")
+    own = take(thesis, "questions")["questions"]
+    assert own and all("text_tokens" not in asked for asked in own.values())
+    assert restore({"questions": own}).questions.keys() == thesis.questions.keys()
+
+
 def test_findings_are_all_of_a_study_but_where_and_on_what_it_runs(smoke):
     expected = smoke.model_dump(mode="json", exclude={"assets", "compute", "quota"})
     for key in ("memory_mb", "device"):

@@ -104,7 +104,9 @@ def _section(model: type[BaseModel], title: str, level: int = 2) -> list[str]:
     lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
     for name, field in model.model_fields.items():
         meaning = " ".join((field.description or "").split())
-        lines.append(f"| `{name}` | {_type(field)} | {_default(field)} | {meaning} |")
+        lines.append(
+            f"| `{field.alias or name}` | {_type(field)} | {_default(field)} | {meaning} |"
+        )
     return [*lines, ""]
 
 

@@ -40,7 +40,8 @@ def take(study: Study, *paths: str, estimates: bool = False) -> dict[str, Any]:
     Args:
         study: the whole study.
         paths: dotted keys such as `seed`, `align`, `tuning.steps` or `variants.full`.
-        estimates: whether the keys of `ESTIMATES` go with the data of the training stages.
+        estimates: whether the keys of `ESTIMATES` go with the data of the training stages and
+            with question sets.
 
     Raises:
         KeyError: a path that the study does not have.
@@ -49,12 +50,15 @@ def take(study: Study, *paths: str, estimates: bool = False) -> dict[str, Any]:
     if not estimates:
         for stage in ("align", "tuning"):
             _leave_out_estimates(whole.get(stage, {}).get("data"))
+        for questions in whole.get("questions", {}).values():
+            _leave_out_estimates(questions)
     result: dict[str, Any] = {}
     for path in paths:
         source: Any = whole
         target = result
-        # A variant's name may hold dots: it is the whole rest of its path.
-        parts = path.split(".", 1) if path.startswith("variants.") else path.split(".")
+        # A variant's or a question set's name may hold dots: it is the whole rest of its path.
+        named = path.startswith(("variants.", "questions."))
+        parts = path.split(".", 1) if named else path.split(".")
         for part in parts[:-1]:
             source = source[part]
             target = target.setdefault(part, {})
@@ -63,11 +67,17 @@ def take(study: Study, *paths: str, estimates: bool = False) -> dict[str, Any]:
 
 
 def _leave_out_estimates(data: dict[str, Any] | None) -> None:
-    if data is not None:
-        folders = data["pictures"]
-        for part in (data, *(folders.values() if isinstance(folders, dict) else ())):
-            for key in ESTIMATES & part.keys():
-                del part[key]
+    if data is None:
+        return
+    pictures = data["pictures"]
+    parts = [data]
+    if isinstance(pictures, dict):
+        # Those of a question set lie in one folder.
+        one = isinstance(data.get("form"), str)
+        parts += [pictures] if one else pictures.values()
+    for part in parts:
+        for key in ESTIMATES & part.keys():
+            del part[key]
 
 
 def restore(data: Mapping[str, Any]) -> Study:
@@ -77,7 +87,9 @@ def restore(data: Mapping[str, Any]) -> Study:
 
 def _partial(model: type[BaseModel], data: Mapping[str, Any]) -> BaseModel:
     values: dict[str, Any] = {}
-    for name, value in data.items():
+    names = {field.alias: name for name, field in model.model_fields.items() if field.alias}
+    for written, value in data.items():
+        name = names.get(written, written)
         field = model.model_fields[name]
         annotation = field.annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):

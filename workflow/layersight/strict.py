@@ -7,5 +7,9 @@ class Strict(BaseModel):
     """Unknown keys are refused, types are not converted, values do not change after loading."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        use_attribute_docstrings=True,
+        serialize_by_alias=True,
     )

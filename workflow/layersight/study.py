@@ -43,6 +43,15 @@ from layersight.study_data import (
     Pictures,  # noqa: F401
 )
 from layersight.study_measures import Attention, Geometry, LinearProbes, TokenClouds
+from layersight.study_questions import (
+    FileQuestions,  # noqa: F401
+    HubQuestions,  # noqa: F401
+    Input,
+    QuestionSet,
+    check_names,
+    check_patched,
+    check_probes,
+)
 from layersight.study_released import Released, ReleasedConnector
 from layersight.tuning import methods
 
@@ -53,6 +62,8 @@ Benchmark = Literal["kind_image", "kind_text", "presence", "naming"]
 Probe = Literal["visual_questions", "text_questions", "pair_images", "pair_texts"]
 BENCHMARKS: tuple[Benchmark, ...] = get_args(Benchmark)
 PROBES: tuple[Probe, ...] = get_args(Probe)
+SPLITS = ("seen_style", "unseen_style", "unseen_concept")
+"""Splits of the benchmarks with pictograms."""
 ONE_STREAMS = ("one_image", "one_text", "one_image_reversed", "one_text_reversed")
 """What the stream `one` stands for: with the image before the question, and after it."""
 
@@ -315,8 +326,11 @@ class Probes(Strict):
 
     items: PositiveInt
     """Rows per probe set (as many concepts as there are, at most)."""
-    style: str
-    """Style of the pictures in the probe sets."""
+    style: str | None = None
+    """Style of the pictures in the probe sets; required without `from`."""
+    from_: Annotated[str | None, Field(alias="from")] = None
+    """A set of `questions` that the probe sets are made of: the picture and its question, captions
+    and the question, the picture, a caption. null makes them of the concepts."""
     sets: list[Probe] = list(PROBES)
     """Probe sets that subjects read; the two of a pair are compared with each other."""
 
@@ -328,6 +342,17 @@ class Probes(Strict):
         if missing:
             raise ValueError(f"{missing[0]} is missing: images are compared with their words")
         return value
+
+    @model_validator(mode="after")
+    def _of_concepts_or_questions(self) -> Probes:
+        if self.from_ is None and self.style is None:
+            raise _wrong(self, {"style": "missing"})
+        if self.from_ is not None and self.style is not None:
+            raise ValueError(
+                "style: is of pictograms, but `from` takes the pictures of questions; say "
+                "style: null"
+            )
+        return self
 
 
 class Activations(Strict):
@@ -402,7 +427,7 @@ class Patching(Strict):
     benchmark: Literal["kind_image"] = "kind_image"
     """Benchmark whose items are scored under every window."""
     split: str = "unseen_style"
-    """Split of that benchmark."""
+    """Split of that benchmark; or a task of `questions`, whose items are scored instead."""
     items: PositiveInt
     """Items scored (the first of the split's fixed order)."""
     sweeps: list[Sweep]
@@ -429,7 +454,8 @@ class Benchmarks(Strict):
     """Which benchmarks are asked, and how many items of each."""
 
     tasks: list[Benchmark] = list(BENCHMARKS)
-    """Benchmarks that subjects are asked."""
+    """Benchmarks of pictograms that subjects are asked; may be empty where there are `questions`,
+    which are all asked."""
     kind: PositiveInt
     """Kind-of-thing items per split (with the image, and again with the name in its place)."""
     choices: Annotated[int, Field(ge=2)] = 4
@@ -444,7 +470,7 @@ class Benchmarks(Strict):
     @field_validator("tasks")
     @classmethod
     def _each_once(cls, value: list[str]) -> list[str]:
-        return _distinct(value, "tasks")
+        return _distinct(value, "tasks") if value else value
 
 
 class Evaluation(Strict):
@@ -517,6 +543,9 @@ class Study(Strict):
     """A warning printed at the head of the report."""
     assets: Assets = Assets()
     concepts: Concepts
+    questions: dict[Name, QuestionSet] = {}
+    """Sets of questions from elsewhere, by name: each is a benchmark task, and probe sets and
+    patching can be made of one."""
     backbone: Backbone
     mixture: Mixture = Mixture()
     align: StageOne
@@ -555,12 +584,15 @@ class Study(Strict):
                 raise ValueError(
                     f"patching.sweeps.{index}: wider than the {layers} blocks of the language model"
                 )
-        if self.patching.split not in ("seen_style", "unseen_style", "unseen_concept"):
+        self._has_its_questions()
+        if self.patching.split not in (*SPLITS, *self.question_tasks):
+            more = "".join(f", {name}" for name in self.question_tasks)
             raise ValueError(
-                "patching.split: must be seen_style, unseen_style or unseen_concept, "
+                f"patching.split: must be seen_style, unseen_style or unseen_concept{more}, "
                 f"not {self.patching.split!r}"
             )
-        if self.patching.benchmark not in self.benchmarks.tasks:
+        of_questions = self.patching.split in self.question_tasks
+        if not of_questions and self.patching.benchmark not in self.benchmarks.tasks:
             raise ValueError(
                 f"benchmarks.tasks: {self.patching.benchmark} is missing, which patching scores"
             )
@@ -568,7 +600,7 @@ class Study(Strict):
             raise ValueError(
                 "probes.sets: visual_questions is missing, whose answers attention is read from"
             )
-        if self.patching.items > self.benchmarks.kind:
+        if not of_questions and self.patching.items > self.benchmarks.kind:
             raise ValueError(
                 f"patching.items: {self.patching.items} items asked of a split that has "
                 f"benchmarks.kind = {self.benchmarks.kind}"
@@ -584,7 +616,7 @@ class Study(Strict):
         self._takes_connector()
         self._enough_items()
         styles = [*self.concepts.seen_styles, self.concepts.unseen_style]
-        if self.probes.style not in styles:
+        if self.probes.from_ is None and self.probes.style not in styles:
             raise ValueError(f"probes.style: {self.probes.style!r} is none of {', '.join(styles)}")
         if self.benchmarks.choices > len(self.concepts.kinds):
             raise ValueError(
@@ -592,6 +624,15 @@ class Study(Strict):
                 f"{len(self.concepts.kinds)} kinds to choose from"
             )
         return self
+
+    def _has_its_questions(self) -> None:
+        """Refuse questions that are asked for and are not there, or not as many."""
+        if not self.benchmarks.tasks and not self.questions:
+            raise ValueError("benchmarks.tasks: is empty: name at least one, or give `questions`")
+        check_names(self.questions, taken=(*BENCHMARKS, *SPLITS))
+        if self.probes.from_ is not None:
+            check_probes(self.questions, self.probes.from_, self.probes.items)
+        check_patched(self.questions, self.patching.split, self.patching.items)
 
     def _takes_connector(self) -> None:
         """Refuse a connector that no released one can be, where one is taken."""
@@ -649,6 +690,36 @@ class Study(Strict):
         ):
             if getattr(self.benchmarks, name) < least:
                 raise ValueError(f"benchmarks.{name}: must be at least {least}: {why}")
+
+    @property
+    def question_tasks(self) -> dict[str, tuple[str, Input]]:
+        """The benchmark tasks that question sets make: task to its set and what it asks about."""
+        return {
+            task: (name, given)
+            for name, own in self.questions.items()
+            for task, given in own.tasks(name).items()
+        }
+
+    @property
+    def tasks(self) -> list[str]:
+        """All benchmark tasks: those of pictograms, then those of question sets."""
+        return [*self.benchmarks.tasks, *self.question_tasks]
+
+    @property
+    def text_tasks(self) -> list[str]:
+        """Tasks that a subject without a connector can take."""
+        asked = [name for name, (_, given) in self.question_tasks.items() if given == "text"]
+        return [name for name in self.benchmarks.tasks if name == "kind_text"] + asked
+
+    @property
+    def shows_concepts(self) -> bool:
+        """Whether any input or training shows a pictogram."""
+        return (
+            bool(self.benchmarks.tasks)
+            or self.probes.from_ is None
+            or (self.align.released is None and self.align.data is None)
+            or (bool(self.trained_variants) and self.tuning.data is None)
+        )
 
     @property
     def tuned_subjects(self) -> list[str]:

@@ -16,7 +16,7 @@ _ADDRESS = re.compile(r"https?://[^\s/]+/\S+")
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
-def _is_inside(path: str) -> bool:
+def is_inside(path: str) -> bool:
     """Return whether a path stays in the folder that it is read in."""
     parts = PurePosixPath(path).parts
     unsafe = path.startswith("/") or ".." in parts or "\\" in path or not path.isprintable()
@@ -62,7 +62,7 @@ class Pictures(Strict):
     @field_validator("inside")
     @classmethod
     def _in_the_archive(cls, value: str) -> str:
-        if value and not _is_inside(value):
+        if value and not is_inside(value):
             raise ValueError(f"must be a folder in the archive, not {value!r}")
         return value.strip("/")
 
@@ -72,7 +72,7 @@ class Pictures(Strict):
             raise ValueError(
                 "names neither an archive to fetch nor the path of a folder that is there"
             )
-        inside = self.archive is None or (_is_inside(self.archive) and "://" not in self.archive)
+        inside = self.archive is None or (is_inside(self.archive) and "://" not in self.archive)
         if not inside and self.address is None:
             raise ValueError(
                 f"archive: must be a file of the data set or an address (https://...), not "
@@ -117,7 +117,7 @@ class HubConversations(_Conversations):
     @field_validator("file")
     @classmethod
     def _of_the_data_set(cls, value: str) -> str:
-        if not _is_inside(value):
+        if not is_inside(value):
             raise ValueError(f"must be a file of the data set, not {value!r}")
         return value
 
@@ -125,7 +125,7 @@ class HubConversations(_Conversations):
     @classmethod
     def _folders(cls, value: dict[str, Pictures]) -> dict[str, Pictures]:
         for folder in value:
-            if folder != "." and (not _is_inside(folder) or folder != str(PurePosixPath(folder))):
+            if folder != "." and (not is_inside(folder) or folder != str(PurePosixPath(folder))):
                 raise ValueError(
                     f"{folder!r} is no folder such as coco/train2017; `.` stands for all pictures"
                 )

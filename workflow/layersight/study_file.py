@@ -182,6 +182,8 @@ def _replaces(key: str, value: Mapping[str, Any], inherited: Mapping[str, Any]) 
     """Return whether a part is another one than the inherited, and has other keys."""
     if key in _PARTS:
         return value.get("source") not in (None, inherited.get("source"))
+    if "form" in inherited:  # a set of questions
+        return value.get("source") not in (None, inherited.get("source"))
     if key == "align":
         return (value.get("released") is None) != (inherited.get("released") is None)
     return False

@@ -9,6 +9,7 @@ localrules:
     fetch_model,
     fetch_pictures,
     fetch_conversations,
+    fetch_questions,
 
 
 rule fetch_package:
@@ -81,7 +82,7 @@ rule fetch_pictures:
     params:
         study=lambda wildcards: take(
             STUDY,
-            f"{HUB_DATA.archives[wildcards.archive][0]}.data",
+            *wanted.read_by_fetching_pictures(HUB_DATA.archives[wildcards.archive][0]),
             estimates=True,
         ),
         code=code_of("fetch_pictures.py"),
@@ -125,6 +126,37 @@ rule fetch_conversations:
         "Fetching the conversations {wildcards.conversations}"
     script:
         "../scripts/fetch_conversations.py"
+
+
+rule fetch_questions:
+    """Fetch the files of a question set at their pinned commit."""
+    output:
+        f"{CACHE}/questions/{{questions}}/{question_sources.QUESTIONS_MARKER}",
+    log:
+        log_of("fetch_questions/{questions}"),
+    benchmark:
+        timing_of("fetch_questions/{questions}")
+    wildcard_constraints:
+        questions=one_of(HUB_DATA.questions),
+    priority: FIRST
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        **asked("fetch_questions"),
+    params:
+        study=lambda wildcards: take(
+            STUDY,
+            f"questions.{HUB_DATA.questions[wildcards.questions]}",
+            estimates=True,
+        ),
+        code=code_of("fetch_questions.py"),
+        questions=lambda wildcards: HUB_DATA.questions[wildcards.questions],
+        cache=lambda wildcards, output: str(Path(output[0]).parents[2]),
+    message:
+        "Fetching the questions {wildcards.questions}"
+    script:
+        "../scripts/fetch_questions.py"
 
 
 if isinstance(STUDY.backbone.language_model, PackagedLanguageModel):

@@ -7,13 +7,11 @@ rule score_items:
         language_model=language_model(),
         model=subject_model,
         features=results(artefacts.FEATURES),
-        benchmarks=expand(
-            results(artefacts.BENCHMARK), benchmark=STUDY.benchmarks.tasks
-        ),
+        benchmarks=expand(results(artefacts.BENCHMARK), benchmark=STUDY.tasks),
     output:
         expand(
             results(artefacts.BENCHMARK_ITEMS),
-            benchmark=STUDY.benchmarks.tasks,
+            benchmark=STUDY.tasks,
             allow_missing=True,
         ),
     log:
@@ -29,6 +27,7 @@ rule score_items:
         **asked("score_items"),
     params:
         **told("score_items.py", *READ_BY_BENCHMARKS, parts="benchmarks"),
+        **answers_to(STUDY.tasks),
     message:
         "Asking {wildcards.subject} the benchmark items"
     script:

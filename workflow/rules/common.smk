@@ -20,6 +20,7 @@ from layersight.provenance.code import CodeIndex
 from layersight.provenance.failures import has_failed, left_out
 from layersight.provenance.lock import RunLock
 from layersight.provenance.steps import describe
+from layersight.questions import sources as question_sources
 from layersight.reporting.figure_names import figure_names, tables_of
 from layersight.slices import findings, take
 from layersight.storage import scratch
@@ -63,7 +64,11 @@ TEXT_PROBES = [s for s in STUDY.probes.sets if s in ("text_questions", "pair_tex
 POOLED = [pool.name for pool in pools_of(STUDY.probes.sets, STUDY.activations.stored)]
 RELEASED = [name for name, own in STUDY.variants.items() if own.released is not None]
 READS_TEXT = [name for name, own in STUDY.variants.items() if not own.reads_pictures]
-TEXT_BENCHMARKS = [task for task in STUDY.benchmarks.tasks if task == "kind_text"]
+TEXT_BENCHMARKS = STUDY.text_tasks
+QUESTION_TASKS = STUDY.question_tasks
+SHOWN_QUESTIONS = [
+    name for name, own in STUDY.questions.items() if "image" in own.inputs
+]
 
 
 # Everything else waits for training: what leads to it starts before what only measures.
@@ -232,7 +237,46 @@ def has_connector(subject):
 
 def benchmarks_of(subject):
     """Benchmarks that a subject can take: the base language model reads text only."""
-    return STUDY.benchmarks.tasks if has_connector(subject) else TEXT_BENCHMARKS
+    return STUDY.tasks if has_connector(subject) else TEXT_BENCHMARKS
+
+
+def concept_images():
+    """Where the pictures of the concepts go; those of questions join them in one table."""
+    return results(artefacts.CONCEPT_IMAGES if SHOWN_QUESTIONS else artefacts.IMAGES)
+
+
+def images_to_join():
+    """Tables that all pictures of the study come from."""
+    shown = expand(results(artefacts.QUESTION_IMAGES), questions=SHOWN_QUESTIONS)
+    return [*([concept_images()] if STUDY.shows_concepts else []), *shown]
+
+
+def questions_to_read(wildcards):
+    """Files that a question set is read from, as far as they are there already."""
+    asked = STUDY.questions[wildcards.questions]
+    return question_sources.inputs_of(asked, Path(CACHE))
+
+
+def answers_to(tasks):
+    """Tasks of questions from elsewhere, with the longest answer of each; nothing without any."""
+    asked = {task: QUESTION_TASKS[task][0] for task in tasks if task in QUESTION_TASKS}
+    most = {
+        task: STUDY.questions[name].max_new_tokens or STUDY.benchmarks.max_new_tokens
+        for task, name in asked.items()
+    }
+    return {"questions": most} if most else {}
+
+
+def patched_task():
+    """The benchmark that patching scores."""
+    split = STUDY.patching.split
+    return split if split in QUESTION_TASKS else STUDY.patching.benchmark
+
+
+def answers_when_patched():
+    """The longest answer, where patching scores questions from elsewhere."""
+    most = answers_to([patched_task()]).get("questions")
+    return {"max_new_tokens": most[patched_task()]} if most else {}
 
 
 METHOD_PARTS = ["Options", "apply", "quantization", "TRAINS_CONNECTOR"]
@@ -688,13 +732,13 @@ def check_places(jobs):
 
 
 def quick_rules():
-    """Rules of a single job without a GPU that is over before a node is found for it."""
+    """Rules whose jobs, without a GPU, are over before a node is found for them."""
     if site() is None:
         return set()
     return {
         each.name
         for each in workflow.rules
-        if not each.has_wildcards()
+        if (not each.has_wildcards() or each.name in OF_ALL_WILDCARDS)
         and each.name in cost.RULES
         and not gpus(each.name)
         and predicted_once(each.name).seconds < STUDY.compute.local_seconds
@@ -702,7 +746,10 @@ def quick_rules():
 
 
 LOCAL = workflow._localrules
+# Rules with wildcards whose prediction without any is that of their largest job.
+OF_ALL_WILDCARDS = ("read_questions",)
 TRAINS = ("fetch_conversations", "import_align", "import_instruct", "align", "tune")
+WAITS = {TRAINS: cost.missing, ("read_questions",): cost.missing_questions}
 RUN = {}
 
 
@@ -774,7 +821,7 @@ def listed(job):
 
 
 def say_downloads(jobs, dryrun):
-    """Say what will be downloaded; stop a run that waits for pictures which only people can put."""
+    """Say what will be downloaded; stop a run that waits for files which only people can put."""
     fetched = [
         (job.rule.name, job.wildcards_dict, predicted(job.rule.name, job.wildcards, {}))
         for job in jobs
@@ -783,11 +830,12 @@ def say_downloads(jobs, dryrun):
     said = cost.render_downloads(cost.downloads(STUDY, fetched))
     if said:
         reruns.say(said)
-    if not dryrun and any(job.rule.name in TRAINS for job in jobs):
-        for message in cost.missing(STUDY):
-            raise WorkflowError(
-                f"config/studies/{STUDY.name}.yaml: {message}; nothing has been started"
-            )
+    for waiting, missing in WAITS.items():
+        if not dryrun and any(job.rule.name in waiting for job in jobs):
+            for message in missing(STUDY):
+                raise WorkflowError(
+                    f"config/studies/{STUDY.name}.yaml: {message}; nothing has been started"
+                )
 
 
 def after_the_run():

@@ -41,7 +41,7 @@ rule make_images:
         packages=picture_packages(),
         concepts=results(artefacts.CONCEPTS),
     output:
-        results(artefacts.IMAGES),
+        concept_images(),
     log:
         log_of("make_images"),
     benchmark:
@@ -65,6 +65,87 @@ rule make_images:
         "Drawing the pictures in all styles"
     script:
         "../scripts/make_images.py"
+
+
+if STUDY.questions:
+
+    rule read_questions:
+        """Choose the questions of a set from elsewhere, and read their pictures."""
+        input:
+            questions_to_read,
+        output:
+            questions=results(artefacts.QUESTIONS),
+            images=results(artefacts.QUESTION_IMAGES),
+        log:
+            log_of("read_questions/{questions}"),
+        benchmark:
+            timing_of("read_questions/{questions}")
+        wildcard_constraints:
+            questions=one_of(STUDY.questions),
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            **asked("read_questions"),
+        params:
+            study=lambda wildcards: take(
+                STUDY, "seed", f"questions.{wildcards.questions}"
+            ),
+            code=code_of("read_questions.py"),
+            questions=lambda wildcards: wildcards.questions,
+            cache=CACHE,
+        message:
+            "Choosing the questions of {wildcards.questions}"
+        script:
+            "../scripts/read_questions.py"
+
+    rule make_question_tasks:
+        """Write the benchmark items of all question sets."""
+        input:
+            expand(results(artefacts.QUESTIONS), questions=STUDY.questions),
+        output:
+            expand(results(artefacts.BENCHMARK), benchmark=QUESTION_TASKS),
+        log:
+            log_of("make_question_tasks"),
+        benchmark:
+            timing_of("make_question_tasks")
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            **asked("make_question_tasks"),
+        params:
+            **told("make_question_tasks.py", "questions"),
+        message:
+            "Writing the questions of all sets"
+        script:
+            "../scripts/make_question_tasks.py"
+
+
+if SHOWN_QUESTIONS:
+
+    rule join_images:
+        """Put the pictures of concepts and questions into one table."""
+        input:
+            images_to_join(),
+        output:
+            results(artefacts.IMAGES),
+        log:
+            log_of("join_images"),
+        benchmark:
+            timing_of("join_images")
+        priority: FIRST
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            **asked("join_images"),
+        params:
+            **told("join_images.py"),
+        message:
+            "Joining the pictures of concepts and questions"
+        script:
+            "../scripts/join_images.py"
 
 
 if is_json("align"):
@@ -187,76 +268,112 @@ rule make_instruct:
         "../scripts/make_instruct.py"
 
 
-rule make_probes:
-    """Write the probe sets, whose rows pair up by item."""
-    input:
-        concepts=results(artefacts.CONCEPTS),
-    output:
-        **{
-            probe: results(artefacts.PROBE).format(probe=probe)
-            for probe in STUDY.probes.sets
-        },
-    log:
-        log_of("make_probes"),
-    benchmark:
-        timing_of("make_probes")
-    conda:
-        ENVIRONMENT
-    threads: 1
-    resources:
-        **asked("make_probes"),
-    params:
-        **told(
-            "make_probes.py",
-            "seed",
-            "concepts.kinds",
-            "probes.items",
-            "probes.style",
-            "benchmarks.choices",
-            shared=True,
-        ),
-    message:
-        "Writing the probe sets"
-    script:
-        "../scripts/make_probes.py"
+if STUDY.probes.from_ is None:
+
+    rule make_probes:
+        """Write the probe sets, whose rows pair up by item."""
+        input:
+            concepts=results(artefacts.CONCEPTS),
+        output:
+            **{
+                probe: results(artefacts.PROBE).format(probe=probe)
+                for probe in STUDY.probes.sets
+            },
+        log:
+            log_of("make_probes"),
+        benchmark:
+            timing_of("make_probes")
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            **asked("make_probes"),
+        params:
+            **told(
+                "make_probes.py",
+                "seed",
+                "concepts.kinds",
+                "probes.items",
+                "probes.style",
+                "benchmarks.choices",
+                shared=True,
+            ),
+        message:
+            "Writing the probe sets"
+        script:
+            "../scripts/make_probes.py"
+
+else:
+
+    rule make_probes:
+        """Write the probe sets from a question set; their rows pair up by item."""
+        input:
+            questions=results(artefacts.QUESTIONS).format(questions=STUDY.probes.from_),
+        output:
+            **{
+                probe: results(artefacts.PROBE).format(probe=probe)
+                for probe in STUDY.probes.sets
+            },
+        log:
+            log_of("make_probes"),
+        benchmark:
+            timing_of("make_probes")
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            **asked("make_probes"),
+        params:
+            **told(
+                "make_question_probes.py",
+                "probes.items",
+                "probes.from",
+                f"questions.{STUDY.probes.from_}",
+            ),
+        message:
+            "Writing the probe sets from the questions {STUDY.probes.from_}"
+        script:
+            "../scripts/make_question_probes.py"
 
 
-rule make_benchmarks:
-    """Write the benchmark items of every split, with their baselines."""
-    input:
-        concepts=results(artefacts.CONCEPTS),
-        instruct=results(artefacts.INSTRUCT),
-    output:
-        **{
-            name: results(artefacts.BENCHMARK).format(benchmark=name)
-            for name in STUDY.benchmarks.tasks
-        },
-    log:
-        log_of("make_benchmarks"),
-    benchmark:
-        timing_of("make_benchmarks")
-    conda:
-        ENVIRONMENT
-    threads: 1
-    resources:
-        **asked("make_benchmarks"),
-    params:
-        **told(
-            "make_benchmarks.py",
-            "seed",
-            "concepts.kinds",
-            "concepts.seen_styles",
-            "concepts.unseen_style",
-            "benchmarks.kind",
-            "benchmarks.choices",
-            "benchmarks.presence",
-            "benchmarks.naming",
-            shared=True,
-        ),
-    message:
-        "Writing the benchmark items"
-    script:
-        "../scripts/make_benchmarks.py"
+if STUDY.benchmarks.tasks:
+
+    rule make_benchmarks:
+        """Write the benchmark items of every split, with their baselines."""
+        input:
+            concepts=results(artefacts.CONCEPTS),
+            instruct=results(artefacts.INSTRUCT),
+        output:
+            **{
+                name: results(artefacts.BENCHMARK).format(benchmark=name)
+                for name in STUDY.benchmarks.tasks
+            },
+        log:
+            log_of("make_benchmarks"),
+        benchmark:
+            timing_of("make_benchmarks")
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            **asked("make_benchmarks"),
+        params:
+            **told(
+                "make_benchmarks.py",
+                "seed",
+                "concepts.kinds",
+                "concepts.seen_styles",
+                "concepts.unseen_style",
+                "benchmarks.kind",
+                "benchmarks.choices",
+                "benchmarks.presence",
+                "benchmarks.naming",
+                shared=True,
+            ),
+        message:
+            "Writing the benchmark items"
+        script:
+            "../scripts/make_benchmarks.py"
 
 
 rule features:

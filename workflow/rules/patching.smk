@@ -8,9 +8,7 @@ rule patching_sweep:
         aligned=results(artefacts.ALIGNED),
         tuned=results(artefacts.SUBJECT_MODEL),
         features=results(artefacts.FEATURES),
-        benchmark=results(artefacts.BENCHMARK).format(
-            benchmark=STUDY.patching.benchmark
-        ),
+        benchmark=results(artefacts.BENCHMARK).format(benchmark=patched_task()),
     output:
         results(artefacts.PATCHING),
     log:
@@ -32,6 +30,7 @@ rule patching_sweep:
             "evaluation",
             *MEASURED_ON,
         ),
+        **answers_when_patched(),
     message:
         "Patching blocks between the aligned backbone and {wildcards.subject}"
     script:

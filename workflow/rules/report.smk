@@ -84,7 +84,7 @@ rule make_report:
     """Write the report, one self-contained page."""
     input:
         tables=[results(table) for table in tables_of(STUDY).values()],
-        concepts=results(artefacts.CONCEPTS),
+        concepts=[results(artefacts.CONCEPTS)] if STUDY.shows_concepts else [],
         figures=rules.figures.output,
         models=expand(results(artefacts.SUBJECT_MODEL), subject=MEASURED),
     output:

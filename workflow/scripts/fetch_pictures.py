@@ -6,6 +6,12 @@ from running import job
 
 with job(snakemake, online=True) as study:
     from layersight.data.elsewhere import fetch_pictures
+    from layersight.data.wanted import QUESTIONS
+    from layersight.questions.sources import fetch_question_pictures
 
     stage, folder = snakemake.params.stage, snakemake.params.folder
-    fetch_pictures(getattr(study, stage).data, folder, Path(snakemake.params.cache))
+    cache = Path(snakemake.params.cache)
+    if stage.startswith(QUESTIONS):
+        fetch_question_pictures(study.questions[stage.removeprefix(QUESTIONS)], cache)
+    else:
+        fetch_pictures(getattr(study, stage).data, folder, cache)

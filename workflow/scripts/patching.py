@@ -29,6 +29,7 @@ with job(snakemake) as study:
         benchmark=Path(snakemake.input.benchmark),
         features=default,
         tuned_features=own if own != default else None,
+        max_new_tokens=snakemake.params.get("max_new_tokens"),
         out=Path(snakemake.output[0]),
         work=work(),
     )

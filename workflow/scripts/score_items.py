@@ -23,5 +23,6 @@ with job(snakemake) as study:
         benchmarks={name: tables[name] for name in outs},
         features=default and features_of(stage, default),
         outs=outs,
+        questions=snakemake.params.get("questions"),
         work=work(),
     )

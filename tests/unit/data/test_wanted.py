@@ -15,7 +15,7 @@ STUDIES = Path("config/studies")
 def test_a_study_of_packages_takes_nothing_from_the_hub():
     study = load_study(STUDIES / "mini.yaml")
     assert hub_models(study, CACHE) == {}
-    assert hub_data(study, CACHE) == ([], {}, {})
+    assert hub_data(study, CACHE) == ([], {}, {}, {})
 
 
 def test_a_study_at_paper_scale_takes_both_models_and_the_data_of_both_stages():

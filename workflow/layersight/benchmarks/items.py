@@ -1,4 +1,7 @@
-"""The table of benchmark answers: one row per subject and item."""
+"""The table of benchmark answers: one row per subject and item.
+
+In tables of questions from elsewhere `score` is the lenient one, and `exact` stands beside it.
+"""
 
 import pyarrow as pa
 
@@ -23,3 +26,4 @@ ITEMS = pa.schema(
         ("majority", pa.float64()),
     ]
 )
+QUESTION_ITEMS = ITEMS.append(pa.field("exact", pa.float64()))

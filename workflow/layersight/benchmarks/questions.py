@@ -156,9 +156,20 @@ def choice_margins(
 
 @torch.inference_mode()
 def generate(
-    model: VisionLanguageModel, batch: Batch, subject: Subject, max_new_tokens: int
+    model: VisionLanguageModel,
+    batch: Batch,
+    subject: Subject,
+    max_new_tokens: int,
+    embeddings: torch.Tensor | None = None,
 ) -> list[str]:
     """Answer greedily; return the text of every row without special tokens.
+
+    Args:
+        model: answers.
+        batch: left-padded questions.
+        subject: gives the tokenizer.
+        max_new_tokens: longest answer.
+        embeddings: input of block 0 in place of the model's own, as patching makes it.
 
     Raises:
         DataError: prompt and answer may be longer than the model's context.
@@ -167,11 +178,12 @@ def generate(
     prompt = int(batch.input_ids.shape[1])
     if prompt + max_new_tokens > subject.tokenizer.model_max_length:
         raise DataError(
-            f"a prompt of {prompt} tokens and benchmarks.max_new_tokens = {max_new_tokens} exceed "
-            f"the {subject.tokenizer.model_max_length} tokens that the language model reads"
+            f"a prompt of {prompt} tokens and max_new_tokens = {max_new_tokens} (of benchmarks, or "
+            f"of the set of questions) exceed the {subject.tokenizer.model_max_length} tokens that "
+            "the language model reads"
         )
     output = language_model.generate(
-        inputs_embeds=model.embed(batch),
+        inputs_embeds=model.embed(batch) if embeddings is None else embeddings,
         attention_mask=batch.attention_mask,
         max_new_tokens=max_new_tokens,
         do_sample=False,

@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from layersight import interruption
-from layersight.benchmarks.items import ITEMS
+from layersight.benchmarks.items import ITEMS, QUESTION_ITEMS
+from layersight.benchmarks.lenient import lenient_score
 from layersight.benchmarks.questions import (
     Questions,
     choice_margins,
@@ -37,13 +38,18 @@ ANSWERS = pa.schema([("item_id", pa.string()), ("prediction", pa.string())])
 """The answers of one batch, as unfinished work keeps them."""
 
 
-def evaluation_spec(study: Study) -> dict[str, Any]:
-    """Return what every evaluated model shares: base, tuned and hybrid alike."""
+def evaluation_spec(study: Study, max_new_tokens: int | None = None) -> dict[str, Any]:
+    """Return what every evaluated model shares: base, tuned and hybrid alike.
+
+    Args:
+        study: the study.
+        max_new_tokens: of a task of questions from elsewhere; None is that of the study.
+    """
     return {
         **study.evaluation.model_dump(),
         "padding": "left",
         "dtype": study.compute.precision,
-        "max_new_tokens": study.benchmarks.max_new_tokens,
+        "max_new_tokens": max_new_tokens or study.benchmarks.max_new_tokens,
         "system_prompt": study.backbone.system_prompt,
         "template": study.backbone.template,
         "decoding": "greedy",
@@ -51,9 +57,9 @@ def evaluation_spec(study: Study) -> dict[str, Any]:
     }
 
 
-def evaluation_digest(study: Study) -> str:
+def evaluation_digest(study: Study, max_new_tokens: int | None = None) -> str:
     """Return a short digest of the evaluation specification, stored with the scores."""
-    text = json.dumps(evaluation_spec(study), sort_keys=True)
+    text = json.dumps(evaluation_spec(study, max_new_tokens), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -64,6 +70,7 @@ def run_benchmarks(
     benchmarks: Mapping[str, Path],
     features: Path | None,
     outs: Mapping[str, Path],
+    questions: Mapping[str, int] | None = None,
     work: Path | None = None,
 ) -> None:
     """Answer every item of every benchmark and write one table a benchmark, one row an item.
@@ -73,8 +80,11 @@ def run_benchmarks(
         subject: a loaded subject.
         benchmarks: name of the benchmark to its table.
         features: image features; None if no input has a picture.
-        outs: name of the benchmark to the table to write, with the schema `ITEMS`; it appears, with
-            `manifest.json` beside it, as soon as that benchmark is done.
+        outs: name of the benchmark to the table to write, with the schema `ITEMS` (`QUESTION_ITEMS`
+            for those of `questions`); it appears, with `manifest.json` beside it, as soon as that
+            benchmark is done.
+        questions: benchmarks made of questions from elsewhere, with the longest answer of each in
+            tokens: answers are generated, and scored by the lenient and the exact rule.
         work: folder for the answers so far, from which the same call goes on; None keeps none.
 
     Raises:
@@ -84,18 +94,19 @@ def run_benchmarks(
     store = FeatureStore.of(features)
     for name, table in benchmarks.items():
         watch = Stopwatch()
-        questions = load_questions(study, table, subject, subject.model.image_tokens(store.tokens))
-        predictions, kept = _answers(study, subject, questions, store, name, work)
-        rows = _scored(subject, name, questions, predictions)
-        write_table(outs[name], rows, ITEMS)
+        items = load_questions(study, table, subject, subject.model.image_tokens(store.tokens))
+        most = (questions or {}).get(name)
+        predictions, kept = _answers(study, subject, items, store, name, work, most)
+        rows = _scored(subject, name, items, predictions, leniently=most is not None)
+        write_table(outs[name], rows, ITEMS if most is None else QUESTION_ITEMS)
         write_manifest(
             outs[name].with_name("manifest.json"),
-            settings=evaluation_spec(study),
+            settings=evaluation_spec(study, most),
             seed=None,
             device=str(subject.model.device),
             stopwatch=watch,
             inputs=[path for path in (table, features) if path is not None],
-            evaluation=evaluation_digest(study),
+            evaluation=evaluation_digest(study, most),
             items=len(rows),
             items_from_an_interrupted_job=kept,
         )
@@ -166,11 +177,13 @@ def _answers(
     store: FeatureStore,
     name: str,
     work: Path | None,
+    max_new_tokens: int | None,
 ) -> tuple[list[str], int]:
     """Return the answer to every item, and how many of them an interrupted job had kept."""
-    answer = (_chooser if name in ("kind_image", "kind_text") else _generator)(
-        study, subject, questions
-    )
+    if name in ("kind_image", "kind_text"):
+        answer = _chooser(study, subject, questions)
+    else:
+        answer = _generator(subject, max_new_tokens or study.benchmarks.max_new_tokens)
 
     def compute(chosen: list[int], batch: Batch) -> list[dict[str, Any]]:
         texts = answer(chosen, batch.to(subject.model.device))
@@ -211,15 +224,20 @@ def _chooser(study: Study, subject: Subject, questions: Questions) -> Answer:
     return choose
 
 
-def _generator(study: Study, subject: Subject, questions: Questions) -> Answer:
+def _generator(subject: Subject, max_new_tokens: int) -> Answer:
     def answer(chosen: list[int], batch: Batch) -> list[str]:
-        return generate(subject.model, batch, subject, study.benchmarks.max_new_tokens)
+        return generate(subject.model, batch, subject, max_new_tokens)
 
     return answer
 
 
 def _scored(
-    subject: Subject, name: str, questions: Questions, predictions: list[str]
+    subject: Subject,
+    name: str,
+    questions: Questions,
+    predictions: list[str],
+    *,
+    leniently: bool = False,
 ) -> list[dict[str, Any]]:
     variant, seed = variant_and_seed(subject.name)
     consensus: dict[str, float] = {}
@@ -237,7 +255,11 @@ def _scored(
             )[1]
     rows = []
     for item, text in zip(questions.items, predictions, strict=True):
-        if name == "naming":
+        more: dict[str, float] = {}
+        if leniently:
+            score = lenient_score(text, item["references"], item["choices"])
+            more["exact"] = exact_match(text, item["references"])
+        elif name == "naming":
             score = exact_match(text, item["references"])
         elif name == "presence":
             score = float(yes_no(text) == item["answer"])
@@ -250,7 +272,9 @@ def _scored(
                 "seed": seed,
                 "benchmark": name,
                 "prompt": item["conversations"][0]["value"],
-                "answer": "|".join(item["references"]) if name == "naming" else item["answer"],
+                "answer": "|".join(item["references"])
+                if leniently or name == "naming"
+                else item["answer"],
                 "prediction": text,
                 "score": float(score),
                 "cider": consensus.get(item["item_id"], float("nan")),
@@ -261,6 +285,7 @@ def _scored(
                         "majority",
                     )
                 },
+                **more,
             }
         )  # fmt: skip
     return rows

@@ -32,6 +32,8 @@ MEAN_METRICS: dict[str, dict[str, str]] = {
     "presence": {"accuracy": "score"},
     "naming": {"exact_match": "score", "cider": "cider"},
 }
+QUESTION_METRICS = {"lenient_match": "score", "exact_match": "exact"}
+"""The same of any other benchmark: one of questions from elsewhere."""
 POPE_METRICS = ("f1", "precision", "recall", "yes_ratio")
 POOLED = "all"
 
@@ -94,10 +96,11 @@ def score_table(
 
     Metrics: `accuracy` for `kind_image` and `kind_text`; `accuracy`, `f1`, `precision`, `recall`
     and `yes_ratio` for `presence` (Li et al., 2023), for each condition and, as condition "all",
-    for the three pooled; `exact_match` and `cider` for `naming`. CIDEr is the mean of the items'
-    scores: its document frequencies are held fixed in the resamples.
+    for the three pooled; `exact_match` and `cider` for `naming`; `lenient_match` and `exact_match`
+    for questions from elsewhere. CIDEr is the mean of the items' scores: its document frequencies
+    are held fixed in the resamples.
 
-    Baselines, in each metric's own unit. For `accuracy` and `exact_match` they are the means of the
+    Baselines, in each metric's own unit. For all metrics but POPE's and CIDEr they are means of the
     columns `chance` and `majority`; CIDEr has none (NaN). For POPE's metrics, with prevalence pi of
     "yes" among the items' answers:
 
@@ -112,7 +115,8 @@ def score_table(
     Args:
         items: one row per subject, benchmark, split, condition and item, with `ITEM_COLUMNS`.
             `score` is a float, `cider` one for `naming` and NaN elsewhere; `seed` is -1 for
-            subjects without one; `answer` of `presence` is "yes" or "no".
+            subjects without one; `answer` of `presence` is "yes" or "no". Questions from
+            elsewhere have a further column, `exact`, which is NaN in other benchmarks.
         resamples: number of resamples.
         level: nominal coverage of the intervals, strictly between 0 and 1.
         seed: the study's seed.
@@ -134,8 +138,8 @@ def score_table(
             where = f"{subject}, {_place(benchmark, split, condition)}"
             draws = derive_seed(seed, f"scores/{benchmark}/{split}/{condition}")
             common = dict(zip(keys, key, strict=True)) | {"condition": condition, "n": len(group)}
-            for metric, column in MEAN_METRICS[str(benchmark)].items():
-                has_baseline = column == "score"
+            for metric, column in _metrics(str(benchmark)).items():
+                has_baseline = column != "cider"
                 interval = bootstrap_mean(
                     _scores(group, column, where),
                     resamples=resamples,
@@ -206,7 +210,7 @@ def difference_table(
             where = f"{subject} against {reference_subject}, {_place(benchmark, split, condition)}"
             _check_pairing(first, second, where)
             draws = derive_seed(seed, f"differences/{benchmark}/{split}/{condition}")
-            for metric, column in MEAN_METRICS[str(benchmark)].items():
+            for metric, column in _metrics(str(benchmark)).items():
                 interval = paired_difference(
                     _scores(first, column, where),
                     _scores(second, column, where),
@@ -322,9 +326,13 @@ def _check_items(items: pd.DataFrame) -> None:
         gaps = int(items[column].isna().sum())
         if gaps:
             raise ItemsError(f'column "{column}" of the table of items is missing in {gaps} rows')
-    unknown = sorted(set(items["benchmark"]) - set(MEAN_METRICS))
-    if unknown:
-        raise ItemsError(f"unknown benchmarks {unknown}; known are {sorted(MEAN_METRICS)}")
+    others = items[~items["benchmark"].isin(list(MEAN_METRICS))]
+    if len(others) and ("exact" not in items.columns or others["exact"].isna().any()):
+        unknown = sorted(set(others["benchmark"]))
+        raise ItemsError(
+            f"unknown benchmarks {unknown}; known are {sorted(MEAN_METRICS)}, and those with the "
+            f'column "exact"'
+        )
     presence = items[items["benchmark"] == "presence"]
     if (presence["condition"] == POOLED).any():
         raise ItemsError(f'presence has the condition "{POOLED}", which names the pooled rows')
@@ -359,6 +367,10 @@ def _check_pairing(first: pd.DataFrame, second: pd.DataFrame, where: str) -> Non
                 f"{where}: {column} differs in {unequal.size} items, such as {item}; "
                 "the two were not scored on the same data"
             )
+
+
+def _metrics(benchmark: str) -> dict[str, str]:
+    return MEAN_METRICS.get(benchmark, QUESTION_METRICS)
 
 
 def _scores(group: pd.DataFrame, column: str, where: str) -> FloatArray:

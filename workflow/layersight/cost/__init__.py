@@ -6,7 +6,7 @@ holds the predictions against such a measurement.
 """
 
 from layersight.cost.constants import LOAD_MB
-from layersight.cost.downloads import downloads, missing
+from layersight.cost.downloads import downloads, missing, missing_questions
 from layersight.cost.downloads import render as render_downloads
 from layersight.cost.estimate import Cost
 from layersight.cost.rules import ON_GPU, RULES, STAGES, predict, stage_of
@@ -39,6 +39,7 @@ __all__ = [
     "downloads",
     "features",
     "missing",
+    "missing_questions",
     "parameters",
     "patching",
     "predict",

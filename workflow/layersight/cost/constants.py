@@ -47,10 +47,15 @@ DRAWING_MB = 180.0
 
 IMPORT_SECONDS = 3e-4
 """A conversation from elsewhere: reading it, and looking for its picture on a shared disk."""
+QUESTION_PICTURE_MB, QUESTION_PICTURE_SECONDS = 0.2, 0.02
+"""A photograph of a question as its file has it: on disk, and decoding it to check it."""
 TEXT_TOKENS = 25
 """Mean tokens of a conversation besides the image."""
 PEAK_TEXT_TOKENS = 30
 """The same in a batch of the longest."""
+QUESTION_TOKENS, LONGEST_QUESTION = 100, 4
+"""Mean tokens of a question from elsewhere, with its captions or choices, and how many times the
+mean's a batch of the longest has."""
 LONGEST_ELSEWHERE, LONGEST_SEQUENCE = 4, 2048
 """The longest conversations from elsewhere have so many times the mean's tokens, but in all no more
 than LLaVA-1.5 lets them have."""

@@ -13,8 +13,9 @@ from layersight.data.elsewhere import archive_folder, conversations_folder, miss
 from layersight.data.packages import PACKAGES
 from layersight.models import published
 from layersight.models.backbones import gated_message, hub_folder
+from layersight.questions import sources
 from layersight.storage.space import size
-from layersight.study import FileConversations, HubConversations, Study
+from layersight.study import FileConversations, HubConversations, HubQuestions, Study
 from layersight.study_released import Released
 
 STAGES = ("align", "tuning")
@@ -49,13 +50,19 @@ def downloads(
 
 
 def missing(study: Study) -> list[str]:
-    """Return a message for every folder that only a person can fill, and that is not there."""
+    """Return a message for every folder of pictures of conversations that only a person can fill,
+    and that is not there."""
     return [
         f"{stage}.{message}"
         for stage in STAGES
         if (data := getattr(study, stage).data) is not None
         for message in missing_folders(data).values()
     ]
+
+
+def missing_questions(study: Study) -> list[str]:
+    """Return a message for every file and folder of questions that only a person can put."""
+    return [found.message for found in sources.missing(study)]
 
 
 def render(items: Iterable[Download]) -> str:
@@ -108,6 +115,14 @@ def _download(study: Study, rule: str, wildcards: Mapping[str, str], cost: Cost)
             pictures = data.pictures[folder]
             where = "" if pictures.address else f" of {data.id} at {data.revision[:12]}"
             return Download(f"{pictures.archive}{where}", pictures.megabytes)
+        return _of_questions(study, wildcards["archive"])
+    if rule == "fetch_questions":
+        for asked in study.questions.values():
+            if isinstance(asked, HubQuestions) and (
+                sources.questions_folder(asked, Path()).name == wildcards["questions"]
+            ):
+                what = f"{', '.join(asked.files)} of {asked.id} at {asked.revision[:12]}"
+                return Download(f"{what}, {asked.rows:,} questions", asked.megabytes)
     if rule == "fetch_conversations":
         data_set = conversations_of(study, wildcards["conversations"])
         if data_set is not None:
@@ -115,6 +130,16 @@ def _download(study: Study, rule: str, wildcards: Mapping[str, str], cost: Cost)
             return Download(f"{what}, {data_set.rows:,} conversations", data_set.megabytes)
     if rule.startswith("fetch_"):
         return Download(" ".join([rule, *wildcards.values()]), cost.disk_mb)
+    return None
+
+
+def _of_questions(study: Study, archive: str) -> Download | None:
+    """Return an archive of a question set's pictures, by the name of its folder in the cache."""
+    for asked in study.questions.values():
+        found, data = sources.archive_of(asked), sources.data_set(asked)
+        if found is not None and archive_folder(data, found, Path()).name == archive:
+            where = "" if found.address else f" of {data.id} at {data.revision[:12]}"
+            return Download(f"{found.archive}{where}", found.megabytes)
     return None
 
 
@@ -155,4 +180,8 @@ def _to_put(study: Study) -> list[Download]:
         for folder, message in missing_folders(data).items():
             said = f"missing: {stage}.{message}"
             found.append(Download(folder, data.pictures[folder].megabytes, said))
+    found += [
+        Download(each.what, each.megabytes, f"missing: {each.message}")
+        for each in sources.missing(study)
+    ]
     return found

@@ -10,8 +10,9 @@ from layersight.cost.estimate import Cost
 from layersight.cost.geometry import geometry_tables
 from layersight.data.elsewhere import archive_folder, conversations_folder
 from layersight.data.packages import PACKAGES
+from layersight.questions.sources import archive_of, data_set, questions_folder
 from layersight.reporting.figure_names import figure_names
-from layersight.study import HubConversations, HubVisionEncoder, Study
+from layersight.study import HubConversations, HubQuestions, HubVisionEncoder, Study
 
 _MB = 1e6
 _UNKNOWN_CONVERSATIONS = 1_000_000
@@ -69,7 +70,7 @@ def make_random_language_model(study: Study) -> Cost:
 
 def make_images(study: Study) -> Cost:
     """Draw every picture; processes work side by side."""
-    pixels = sizes.pictures(study) * study.concepts.image_size**2
+    pixels = sizes.drawn(study) * study.concepts.image_size**2
     png = pixels * of.PNG_BYTES_PER_PIXEL[study.concepts.source]
     threads = study.compute.training_threads
     seconds = of.LIGHT_START_SECONDS + pixels * of.DRAW_SECONDS_PER_PIXEL / threads
@@ -105,12 +106,12 @@ def make_benchmarks(study: Study) -> Cost:
 def score_tables(study: Study) -> Cost:
     """Scores and differences with intervals."""
     tuned = len(study.tuned_subjects)
-    items = sum(sizes.items(study, task) for task in study.benchmarks.tasks)
+    items = sum(sizes.items(study, task) for task in study.tasks)
     rows = (2 + tuned) * items
     seconds = of.LIGHT_START_SECONDS + rows * study.statistics.resamples * 5e-8
     # Bootstrap draws are made split by split; the table of items is in memory as a data frame.
     memory = of.TABLE_MB + rows * 1e-3
-    disk = 2 * of.TABLE_BYTES + (2 + tuned) * len(study.benchmarks.tasks) * 200
+    disk = 2 * of.TABLE_BYTES + (2 + tuned) * len(study.tasks) * 200
     return Cost(seconds, memory, disk / _MB)
 
 
@@ -151,6 +152,11 @@ def fetch_pictures(study: Study, archive: str | None = None) -> Cost:
         if isinstance(data := getattr(study, stage).data, HubConversations)
         for pictures in data.pictures.values()
         if pictures.path is None and archive in (None, archive_folder(data, pictures, Path()).name)
+    ] + [
+        float(found.megabytes or 0)
+        for asked in study.questions.values()
+        if (found := archive_of(asked)) is not None
+        and archive in (None, archive_folder(data_set(asked), found, Path()).name)
     ]
     megabytes = max(sizes_mb, default=0.0) or _UNKNOWN_ARCHIVE_MB
     # Pictures are compressed already.
@@ -172,6 +178,56 @@ def fetch_conversations(study: Study, conversations: str | None = None) -> Cost:
     ]
     megabytes = max(sizes_mb, default=0.0) or _UNKNOWN_CONVERSATIONS_MB
     return Cost(4.0 + 0.08 * megabytes, of.TABLE_MB, megabytes, megabytes)
+
+
+def fetch_questions(study: Study, questions: str | None = None) -> Cost:
+    """Download the files of a question set and check them.
+
+    Args:
+        study: the study.
+        questions: name of their folder in the cache; None is the largest.
+    """
+    sizes_mb = [
+        float(asked.megabytes or 0)
+        for asked in study.questions.values()
+        if isinstance(asked, HubQuestions)
+        and questions in (None, questions_folder(asked, Path()).name)
+    ]
+    megabytes = max(sizes_mb, default=0.0) or _UNKNOWN_CONVERSATIONS_MB
+    return Cost(4.0 + 0.08 * megabytes, of.TABLE_MB, megabytes, megabytes)
+
+
+def read_questions(study: Study, questions: str | None = None) -> Cost:
+    """Read a set's items, choose some, and check and copy their pictures, a few at a time.
+
+    Args:
+        study: the study.
+        questions: name of the set; None is the largest.
+    """
+    found = [_reading(study, name) for name in study.questions if questions in (None, name)]
+    return max(found, key=lambda cost: cost.seconds, default=_table(0))
+
+
+def _reading(study: Study, name: str) -> Cost:
+    asked = study.questions[name]
+    cost = _table(asked.rows or 10 * asked.items)
+    shown = asked.items if "image" in asked.inputs else 0
+    seconds = cost.seconds + shown * of.QUESTION_PICTURE_SECONDS
+    disk = _table(asked.items).disk_mb + shown * of.QUESTION_PICTURE_MB
+    return Cost(seconds, cost.memory_mb + 100, disk)
+
+
+def join_images(study: Study) -> Cost:
+    """Copy the pictures of concepts and questions into one table, a few at a time."""
+    asked = sum(own.items for own in study.questions.values() if "image" in own.inputs)
+    drawn = make_images(study).disk_mb if study.shows_concepts else 0.0
+    disk = drawn + asked * of.QUESTION_PICTURE_MB
+    return Cost(of.LIGHT_START_SECONDS + disk * 0.02, of.TABLE_MB, disk)
+
+
+def make_question_tasks(study: Study) -> Cost:
+    """The benchmark items of all question sets."""
+    return _table(*(sizes.items(study, task) for task in study.question_tasks))
 
 
 def attention_tables(study: Study) -> Cost:

@@ -28,6 +28,8 @@ _OUTPUTS = {
     "make_instruct": [artefacts.INSTRUCT],
     "make_probes": ["data/probes"],
     "make_benchmarks": ["data/benchmarks"],
+    "read_questions": ["data/questions/{job}.parquet", "data/questions/images/{job}.parquet"],
+    "join_images": [artefacts.IMAGES],
     "features": [artefacts.FEATURES],
     "make_random_language_model": [artefacts.RANDOM_LANGUAGE_MODEL],
     "align": [artefacts.ALIGNED],
@@ -94,6 +96,8 @@ class Measured:
         if self.rule == "tune":
             variant, _, seed = self.job.partition("/seed-")
             return {"variant": variant, "seed": seed}
+        if self.rule == "read_questions":
+            return {"questions": self.job}
         return {"package" if self.rule == "fetch_package" else "subject": self.job}
 
 

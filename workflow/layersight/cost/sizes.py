@@ -21,7 +21,6 @@ from layersight.study import (
 from layersight.tuning import methods
 
 TEXT_PROBES = ("text_questions", "pair_texts")
-TEXT_TASKS = ("kind_text",)
 TENSORS_PER_BLOCK = 9
 """Of a Llama block: seven matrices and two norms."""
 
@@ -200,14 +199,56 @@ def concepts(study: Study) -> int:
     return found
 
 
-def pictures(study: Study) -> int:
+def drawn(study: Study) -> int:
     """Return how many pictures the study draws: every concept in every style."""
     return concepts(study) * (len(study.concepts.seen_styles) + 1)
 
 
+def pictures(study: Study) -> int:
+    """Return how many pictures pass through the vision encoder: drawn ones, and of questions."""
+    asked = sum(own.items for own in study.questions.values() if "image" in own.inputs)
+    return asked + (drawn(study) if study.shows_concepts else 0)
+
+
 def probe_items(study: Study) -> int:
     """Return the rows of a probe set."""
+    if study.probes.from_ is not None:
+        return study.probes.items
     return min(study.probes.items, concepts(study))
+
+
+def question_text(study: Study, name: str) -> int:
+    """Return the tokens of a question of a set besides the picture."""
+    return study.questions[name].text_tokens or of.QUESTION_TOKENS
+
+
+def probe_text(study: Study, probe: str) -> int:
+    """Return the tokens of a probe set's inputs besides the picture."""
+    # Half of the sets are the bare picture or name: their text is the template alone.
+    whole = of.TEXT_TOKENS
+    if study.probes.from_ is not None:
+        whole = question_text(study, study.probes.from_)
+    return whole if probe.endswith("questions") else whole // 2
+
+
+def task_text(study: Study, task: str) -> int:
+    """Return the tokens of a benchmark's items besides the picture."""
+    found = study.question_tasks.get(task)
+    return of.TEXT_TOKENS if found is None else question_text(study, found[0])
+
+
+def peak_text(study: Study) -> int:
+    """Return the tokens of inputs besides the picture in a batch of the longest."""
+    asked = [question_text(study, name) for name in study.questions]
+    return max([of.PEAK_TEXT_TOKENS, *(of.LONGEST_QUESTION * tokens for tokens in asked)])
+
+
+def generated(study: Study, task: str) -> int:
+    """Return the tokens that the answers of a benchmark are generated with, at most."""
+    found = study.question_tasks.get(task)
+    if found is not None:
+        return study.questions[found[0]].max_new_tokens or study.benchmarks.max_new_tokens
+    return study.benchmarks.max_new_tokens if task in ("presence", "naming") else 0
 
 
 def reads_pictures(study: Study, subject: str) -> bool:
@@ -222,10 +263,16 @@ def probes_read(study: Study, subject: str) -> list[str]:
     return [name for name in study.probes.sets if pictures or name in TEXT_PROBES]
 
 
+def generates(study: Study, task: str) -> bool:
+    """Return whether patching lets hybrids generate answers: where they may be free."""
+    found = study.question_tasks.get(task)
+    return found is not None and study.questions[found[0]].form in ("jsonl", "cocoqa")
+
+
 def tasks_asked(study: Study, subject: str) -> list[str]:
     """Return the benchmarks that a subject is asked: without a connector those of text."""
     pictures = reads_pictures(study, subject)
-    return [name for name in study.benchmarks.tasks if pictures or name in TEXT_TASKS]
+    return study.tasks if pictures else study.text_tasks
 
 
 def streams(study: Study, probe: str) -> int:
@@ -238,6 +285,9 @@ def streams(study: Study, probe: str) -> int:
 
 def items(study: Study, task: str) -> int:
     """Return the items of a benchmark, all splits and conditions together."""
+    found = study.question_tasks.get(task)
+    if found is not None:
+        return study.questions[found[0]].items
     counts = study.benchmarks
     return {
         "kind_image": 3 * counts.kind,

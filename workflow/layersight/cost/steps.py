@@ -94,9 +94,7 @@ def activations(
     tokens, disk, held, work = 0.0, 0.0, 0.0, 0.0
     for name in chosen:
         image = name not in sizes.TEXT_PROBES
-        # Half of the sets are the bare picture or name: their text is the template alone.
-        text = of.TEXT_TOKENS if name.endswith("questions") else of.TEXT_TOKENS // 2
-        each = sizes.sequence(study, text, image)
+        each = sizes.sequence(study, sizes.probe_text(study, name), image)
         # With `one`, inputs with a picture run once more, the question first.
         tokens += count * each * (2 if turned and image else 1)
         counts = Counts(
@@ -142,9 +140,9 @@ def benchmarks(
     tokens, disk = 0.0, 0.0
     for task in chosen:
         count = sizes.items(study, task)
-        tokens += count * sizes.sequence(study, of.TEXT_TOKENS, task not in sizes.TEXT_TASKS)
-        if task in ("presence", "naming"):
-            tokens += count * study.benchmarks.max_new_tokens * of.DECODING
+        text = sizes.task_text(study, task)
+        tokens += count * sizes.sequence(study, text, task not in study.text_tasks)
+        tokens += count * sizes.generated(study, task) * of.DECODING
         disk += of.TABLE_BYTES + of.MANIFEST_BYTES + count * of.ROW_BYTES["items"]
     return _with(_measuring(study, subject, tokens, on_gpu), 0.0, disk / _MB, disk / _MB)
 
@@ -155,7 +153,8 @@ def attention(study: Study, subject: str = "aligned", *, on_gpu: bool | None = N
     if settings is None:
         return Cost(0.0, 0.0)
     count = min(settings.items, sizes.probe_items(study))
-    sequence = sizes.sequence(study, of.TEXT_TOKENS) + settings.new_tokens
+    text = sizes.probe_text(study, "visual_questions")
+    sequence = sizes.sequence(study, text) + settings.new_tokens
     tokens = count * (2 * sequence + settings.new_tokens * of.DECODING)
     cost = _measuring(study, subject, tokens, on_gpu)
     # One block's attention of all heads, before and after the softmax.
@@ -175,7 +174,7 @@ def token_clouds(study: Study, subject: str = "aligned", *, on_gpu: bool | None 
     shuffled = min(settings.shuffled_prompts, count)
     tokens, runs = 0.0, 0.0
     for name in sizes.probes_read(study, subject):
-        text = of.TEXT_TOKENS if name.endswith("questions") else of.TEXT_TOKENS // 2
+        text = sizes.probe_text(study, name)
         length = sizes.sequence(study, text, name not in sizes.TEXT_PROBES)
         # Orders in more blocks than there are tokens are not run.
         levels = sum(4**level <= length for level in range(1, settings.largest_shuffle + 1))
@@ -199,11 +198,18 @@ def patching(study: Study, subject: str | None = None, *, on_gpu: bool | None = 
     # Both identities are checked on one batch of each direction: that much once more.
     checked = 2 * min(study.evaluation.batch_size, items)
     passes = items * blocks / shape.layers + checked
-    tokens = directions * passes * sizes.sequence(study, of.TEXT_TOKENS)
+    scored = study.patching.split
+    image = scored not in study.text_tasks
+    sequence = sizes.sequence(study, sizes.task_text(study, scored), image)
+    tokens = directions * passes * sequence
+    if sizes.generates(study, scored):
+        # Every hybrid by itself, with an answer of several tokens.
+        each = sequence + sizes.generated(study, scored) * of.DECODING
+        tokens = directions * (items * hybrids * each + checked * sequence)
     chosen = [subject] if subject else [f"{name}/seed-0" for name in study.variants]
     cost = largest(_measuring(study, name, tokens, on_gpu, models=2) for name in chosen)
     rows = min(items, study.evaluation.batch_size)
-    states = rows * sizes.sequence(study) * (shape.layers + 1) * shape.width
+    states = rows * sizes.sequence(study, sizes.peak_text(study)) * (shape.layers + 1) * shape.width
     logits = hybrids * rows * shape.vocabulary
     kept = (states * sizes.number_bytes(study) + logits * 4) / _MB
     disk = of.TABLE_BYTES + of.MANIFEST_BYTES
@@ -292,8 +298,9 @@ def _measuring(
     seconds += work / speed(study, study.compute.measuring_threads, on_gpu)
     batch = study.evaluation.batch_size
     # One block's numbers, the keys and values of all for generation, and the last token's logits.
-    block = batch * sizes.sequence(study) * (6 * shape.width + 3 * shape.intermediate)
-    cache = 2 * batch * sizes.sequence(study) * shape.layers * shape.key_value
+    longest = sizes.sequence(study, sizes.peak_text(study))
+    block = batch * longest * (6 * shape.width + 3 * shape.intermediate)
+    cache = 2 * batch * longest * shape.layers * shape.key_value
     logits = 2 * batch * shape.vocabulary * 4
     adapter = learns is not None and learns.adapter
     device = of.LOAD_MB + (of.ADAPTER_MB if adapter else 0.0)

@@ -16,6 +16,7 @@ import shutil
 import zipfile
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 from layersight.data.downloads import download
 from layersight.data.hub import checked, snapshot, take
@@ -30,12 +31,26 @@ CONVERSATIONS_MARKER, PICTURES_MARKER = "layersight-conversations.json", "layers
 CONTENT = "content"
 
 
-def archive_folder(data: HubConversations, pictures: Pictures, cache: Path) -> Path:
+class DataSet(Protocol):
+    """A data set of the hub at one commit; both are empty where there is none."""
+
+    @property
+    def id(self) -> str:
+        """Its name, `organisation/dataset`."""
+        ...
+
+    @property
+    def revision(self) -> str:
+        """The commit."""
+        ...
+
+
+def archive_folder(data: DataSet, pictures: Pictures, cache: Path) -> Path:
     """Return where an archive lies, or will lie, unpacked."""
     where = None if pictures.address else (data.id, data.revision)
     key = [where, pictures.archive, pictures.inside, pictures.sha256]
     name = PurePosixPath(pictures.archive or "").stem
-    return cache / "pictures" / f"{_slug(name)}-{_digest(key)}"
+    return cache / "pictures" / f"{slug(name)}-{digest_of(key)}"
 
 
 def conversations_folder(data: HubConversations, cache: Path) -> Path:
@@ -45,7 +60,7 @@ def conversations_folder(data: HubConversations, cache: Path) -> Path:
         for folder, found in data.pictures.items()
     }
     key = [data.id, data.revision, data.file, pictures]
-    return cache / "conversations" / f"{_slug(data.id)}-{_digest(key)}"
+    return cache / "conversations" / f"{slug(data.id)}-{digest_of(key)}"
 
 
 def conversations_file(data: Conversations, cache: Path) -> Path:
@@ -90,7 +105,23 @@ def fetch_pictures(data: HubConversations, folder: str, cache: Path) -> Path:
     Raises:
         AssetError: no network, no such file, a damaged or unsafe archive, or too little space.
     """
-    pictures = data.pictures[folder]
+    return fetch_archive(data, data.pictures[folder], cache)
+
+
+def fetch_archive(data: DataSet, pictures: Pictures, cache: Path) -> Path:
+    """Fetch, check and unpack an archive of pictures, see `fetch_pictures`.
+
+    Args:
+        data: the data set that it is a file of, unless it has an address.
+        pictures: with `archive`.
+        cache: folder shared between studies.
+
+    Returns:
+        The marker, `layersight-pictures.json`.
+
+    Raises:
+        AssetError: as `fetch_pictures`.
+    """
     out = archive_folder(data, pictures, cache)
     marker = out / PICTURES_MARKER
     try:
@@ -99,7 +130,7 @@ def fetch_pictures(data: HubConversations, folder: str, cache: Path) -> Path:
             if not marker.is_file():
                 _fetch_archive(data, pictures, out)
     except OSError as error:
-        raise _unwritten(out, error) from None
+        raise unwritten(out, error) from None
     return marker
 
 
@@ -126,13 +157,13 @@ def fetch_conversations(data: HubConversations, cache: Path) -> Path:
             if not (out / CONVERSATIONS_MARKER).is_file():
                 _fetch_conversations(data, out, cache)
     except OSError as error:
-        raise _unwritten(out, error) from None
+        raise unwritten(out, error) from None
     return out / CONVERSATIONS_MARKER
 
 
 def _fetch_conversations(data: HubConversations, out: Path, cache: Path) -> None:
     own = out.parent / f".hub-{out.name}"
-    source = _hub_file(data, data.file, own)
+    source = hub_file(data, data.file, own)
     digest = checked(source, data.id)
     with atomic_folder(out) as beside:
         take(source, beside / PurePosixPath(data.file).name)
@@ -152,13 +183,13 @@ def _fetch_conversations(data: HubConversations, out: Path, cache: Path) -> None
     shutil.rmtree(own, ignore_errors=True)
 
 
-def _fetch_archive(data: HubConversations, pictures: Pictures, out: Path) -> None:
+def _fetch_archive(data: DataSet, pictures: Pictures, out: Path) -> None:
     name = str(pictures.archive)
     if pictures.megabytes is not None:
         _check_space(out, pictures.megabytes, name)
     own = out / ".hub"
     if pictures.address is None:
-        archive = _hub_file(data, name, own)
+        archive = hub_file(data, name, own)
         digest = checked(archive, data.id)
         if pictures.sha256 not in (None, digest):
             raise AssetError(f"{name} of {data.id}: its SHA-256 is not the one of the study")
@@ -186,8 +217,12 @@ def _fetch_archive(data: HubConversations, pictures: Pictures, out: Path) -> Non
         archive.unlink()
 
 
-def _hub_file(data: HubConversations, name: str, cache: Path) -> Path:
-    """Return a file of the data set, from the user's own cache of the hub or fetched."""
+def hub_file(data: DataSet, name: str, cache: Path) -> Path:
+    """Return a file of a data set, from the user's own cache of the hub or fetched.
+
+    Raises:
+        AssetError: no network, no such data set or commit, or no such file in it.
+    """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -225,16 +260,19 @@ def _check_space(folder: Path, megabytes: float, name: str) -> None:
         )
 
 
-def _unwritten(folder: Path, error: OSError) -> AssetError:
+def unwritten(folder: Path, error: OSError) -> AssetError:
+    """Return the error for a folder of the cache that cannot be written."""
     return AssetError(
         f"{folder}: cannot be written ({error}); free some space, or set assets.cache in the study "
         f"or {CACHE_VARIABLE} to a folder that you may write to"
     )
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """Return a name as a folder's name can begin."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "archive"
 
 
-def _digest(key: object) -> str:
+def digest_of(key: object) -> str:
+    """Return a short digest of plain data, which tells folders of one name apart."""
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]

@@ -9,9 +9,11 @@ from layersight.data.elsewhere import archive_folder, conversations_folder
 from layersight.data.hub import CONNECTOR, VARIANT
 from layersight.models.backbones import checkpoint_folder
 from layersight.models.released import connector_folder
-from layersight.study import HubConversations, Study
+from layersight.questions.sources import archive_of, data_set, questions_folder
+from layersight.study import HubConversations, HubQuestions, Study
 
 BACKBONE = ("language_model", "vision_encoder")
+QUESTIONS = "questions."
 
 
 def hub_models(study: Study, cache: Path) -> dict[str, str]:
@@ -58,22 +60,25 @@ class HubData(NamedTuple):
         stages: the training stages that learn from one.
         conversations: name of the folder in `conversations/` to the stage that reads it first.
         archives: name of the folder in `pictures/` to the stage that reads it first, and the folder
-            of its data set that the pictures belong to.
+            of its data set that the pictures belong to; of a question set `questions.<name>` and
+            nothing.
+        questions: name of the folder in `questions/` to the question set that reads it first.
     """
 
     stages: list[str]
     conversations: dict[str, str]
     archives: dict[str, tuple[str, str]]
+    questions: dict[str, str]
 
 
 def hub_data(study: Study, cache: Path) -> HubData:
-    """Return the conversations and archives of pictures that a study takes from the hub.
+    """Return the conversations, questions and archives of pictures that a study fetches.
 
     Args:
         study: the study.
         cache: folder of the asset cache.
     """
-    found = HubData([], {}, {})
+    found = HubData([], {}, {}, {})
     for stage in ("align", "tuning"):
         data = getattr(study, stage).data
         if not isinstance(data, HubConversations):
@@ -84,4 +89,20 @@ def hub_data(study: Study, cache: Path) -> HubData:
             if pictures.path is None:
                 name = archive_folder(data, pictures, cache).name
                 found.archives.setdefault(name, (stage, folder))
+    for name, asked in study.questions.items():
+        if isinstance(asked, HubQuestions):
+            found.questions.setdefault(questions_folder(asked, cache).name, name)
+        archive = archive_of(asked)
+        if archive is not None:
+            place = archive_folder(data_set(asked), archive, cache).name
+            found.archives.setdefault(place, (f"{QUESTIONS}{name}", ""))
     return found
+
+
+def read_by_fetching_pictures(owner: str) -> list[str]:
+    """Return the keys that fetching an archive of pictures reads.
+
+    Args:
+        owner: stage or question set, as `HubData.archives` names it.
+    """
+    return [owner if owner.startswith(QUESTIONS) else f"{owner}.data"]

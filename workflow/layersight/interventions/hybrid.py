@@ -6,7 +6,8 @@ Several hybrids run together as a prefix tree, so that every distinct prefix of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -102,6 +103,46 @@ def run_hybrids(
         normed = final_norm(outer.language_model)(states[-1])
         results[index] = outer.head(normed[:, -1])
     return [result for result in results if result is not None]
+
+
+@contextmanager
+def assembled(
+    target: VisionLanguageModel,
+    donor: VisionLanguageModel,
+    batch: Batch,
+    hybrid: Hybrid,
+    donor_batch: Batch | None = None,
+) -> Iterator[tuple[VisionLanguageModel, torch.Tensor]]:
+    """Yield a hybrid as a model that generates, and its input of block 0 for a batch.
+
+    The donor's blocks stand in the target's list while the context is open: for answers of several
+    tokens, which need the model's own generation. No prefix is shared, and only one hybrid can be
+    open at a time.
+
+    Args:
+        target: as for `run_hybrids`.
+        donor: as for `run_hybrids`.
+        batch: as for `run_hybrids`.
+        hybrid: which parts come from the donor.
+        donor_batch: as for `run_hybrids`.
+
+    Raises:
+        ValueError: the models differ in their number of blocks, or the window is not in them.
+    """
+    outer = donor if hybrid.everything_else == "donor" else target
+    other = target if hybrid.everything_else == "donor" else donor
+    blocks, others = decoder_blocks(outer.language_model), decoder_blocks(other.language_model)
+    if len(blocks) != len(others):
+        raise ValueError(f"target and donor have {len(blocks)} and {len(others)} blocks")
+    own = list(blocks)
+    for place, from_donor in enumerate(hybrid.sources(len(own))):
+        if from_donor != (outer is donor):
+            blocks[place] = others[place]
+    try:
+        yield outer, _embed(target, donor, batch, donor_batch or batch, hybrid)
+    finally:
+        for place, block in enumerate(own):
+            blocks[place] = block
 
 
 def block_runs(hybrids: Sequence[Hybrid], layers: int) -> int:

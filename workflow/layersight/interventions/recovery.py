@@ -80,12 +80,15 @@ def recovery_table(
         beat the base model; `undefined_share` is the share of resamples in which it does not (see
         `layersight.statistics.RecoveryInterval`).
 
+    Where no item has a logit margin, as when answers are free, the table has none.
+
     Raises:
         ValueError: a column is missing or has a gap, a word is unknown, the table holds several
             benchmarks, a reference is missing, or a patched model was scored on other items than
             its references.
     """
     _check_items(items)
+    metrics = {name: key for name, key in METRICS.items() if items[key].notna().any()}
     rows = []
     sweep_keys = ["variant", "seed", "direction"]
     window_keys = ["sweep", "start", "stop", "connector"]
@@ -103,7 +106,7 @@ def recovery_table(
             where = f"{place}, {name} [{start}, {stop}) with the {connector}'s connector"
             hybrid = _by_item(window, where)
             _check_pairing(hybrid, target, where)
-            for metric, column in METRICS.items():
+            for metric, column in metrics.items():
                 hybrid_scores, base_scores, tuned_scores = (
                     model[column].to_numpy(dtype=np.float64) for model in (hybrid, base, tuned)
                 )
@@ -191,6 +194,8 @@ def _check_items(items: pd.DataFrame) -> None:
     if items.empty:
         raise ValueError("the table of patched items is empty; nothing was patched")
     for column in ITEM_COLUMNS:
+        if column == "logit_margin" and items[column].isna().all():
+            continue
         gaps = int(items[column].isna().sum())
         if gaps:
             raise ValueError(f'column "{column}" of the patched items is missing in {gaps} rows')

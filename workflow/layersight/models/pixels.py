@@ -62,7 +62,7 @@ class PixelStore:
         """Features of one picture."""
         self._study = study
         self._images = images
-        table = read_table(images, IMAGES).select(["image_id", "image"]).to_pylist()
+        table = read_table(images, IMAGES).select(["image_id", "concept", "image"]).to_pylist()
         self._rows = {row["image_id"]: row for row in table}
 
     def take(self, image_ids: Sequence[str]) -> torch.Tensor:

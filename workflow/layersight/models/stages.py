@@ -105,7 +105,7 @@ def compute_features(
     limit_threads(study.compute.training_threads)
     device = torch_device(study)
     tower = tower or load_tower(study, weights)
-    rows = read_table(images, IMAGES).select(["image_id", "image"]).to_pylist()
+    rows = read_table(images, IMAGES).select(["image_id", "concept", "image"]).to_pylist()
     _check_pictures(images, rows)
     with Progress(len(rows), "image features: picture") as progress:
 
@@ -192,7 +192,7 @@ def encoder_pixels(images: Path, row: dict[str, Any], study: Study) -> np.ndarra
         study: `concepts.image_size`, `backbone.vision_encoder` and `backbone.image_shape` are read.
 
     Raises:
-        DataError: the picture is damaged or of another size.
+        DataError: the picture is damaged, or one of a concept is of another size.
     """
     where = f"{images}: picture {row['image_id']}"
     size, side = study.concepts.image_size, picture_side(study)
@@ -204,7 +204,7 @@ def encoder_pixels(images: Path, row: dict[str, Any], study: Study) -> np.ndarra
     except DataError as error:
         raise DataError(f"{where}: {error}") from None
     width, height = picture.size
-    if width != height:
+    if width != height or not row["concept"]:  # pictures of questions have sizes of their own
         shape = study.backbone.image_shape
         picture = encoder_ready(picture, side, shape, padding_colour(study))
     elif width != size:

@@ -23,11 +23,11 @@ def study_graph(study: Study) -> tuple[list[tuple[str, int]], list[tuple[str, st
     alone = sum(not variant.reads_pictures for variant in study.variants.values())
     with_pictures = tuned - alone + 1
     on_text = alone + 1
-    probes, tasks = study.probes.sets, study.benchmarks.tasks
+    probes, tasks = study.probes.sets, study.tasks
     # The base model has no connector, like a language model taken alone: they read what shows no
     # picture.
     text_probes = len([name for name in probes if "text" in name])
-    text_tasks = len([name for name in tasks if "text" in name])
+    text_tasks = len(study.text_tasks)
     stages = [
         ("fetched assets", 1),
         ("concepts and pictures", 1),

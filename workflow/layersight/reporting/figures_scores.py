@@ -13,10 +13,11 @@ from matplotlib.lines import Line2D
 
 from layersight.reporting.figures_layers import subject_handles
 from layersight.reporting.lineup import (
-    BENCHMARK_WORDS,
     MAIN_METRIC,
     SPLIT_WORDS,
     Lineup,
+    benchmark_words,
+    main_metric,
     over_seeds,
 )
 from layersight.reporting.style import FULL_WIDTH, grid_of_axes, legend_above, styled
@@ -24,6 +25,7 @@ from layersight.reporting.style import FULL_WIDTH, grid_of_axes, legend_above, s
 CONDITIONS = ("random", "popular", "adversarial", "all")
 METRIC_WORDS = {
     "accuracy": "accuracy (share of items)",
+    "lenient_match": "lenient match (share of items)",
     "exact_match": "exact match (share of items)",
     "cider": "CIDEr (0 to 10)",
 }
@@ -44,9 +46,13 @@ def whole(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def score_panels(frame: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return the (benchmark, metric) of the panels: each main metric, and CIDEr last."""
+    """Return the (benchmark, metric) of the panels: each main metric, and CIDEr last.
+
+    Benchmarks of pictograms come first, then sets of questions by name.
+    """
     found = set(zip(frame["benchmark"], frame["metric"], strict=True))
-    panels = [(name, metric) for name, metric in MAIN_METRIC.items() if (name, metric) in found]
+    names = [*MAIN_METRIC, *sorted(set(frame["benchmark"]) - set(MAIN_METRIC))]
+    panels = [(name, main_metric(name)) for name in names if (name, main_metric(name)) in found]
     return panels + ([("naming", "cider")] if ("naming", "cider") in found else [])
 
 
@@ -128,7 +134,7 @@ def _panel_figure(frame: pd.DataFrame, lineup: Lineup) -> tuple[Figure, list[Axe
             part = rows[rows["split"] == split]
             groups.append((f"{SPLIT_WORDS.get(split, split)}\nn = {part['n'].min()}", part))
         dots(ax, rows, groups, lineup)
-        ax.set_title(f"{benchmark}\n{BENCHMARK_WORDS[benchmark]}", loc="left")
+        ax.set_title(f"{benchmark}\n{benchmark_words(benchmark)}", loc="left")
         ax.set_xlabel(METRIC_WORDS[metric])
     return figure, axes, table
 

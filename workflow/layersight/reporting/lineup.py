@@ -11,6 +11,7 @@ import pandas as pd
 from layersight.layers import runs
 from layersight.reporting.style import Look, looks
 from layersight.study import Study
+from layersight.study_questions import TEXT
 
 PROBE_WORDS = {
     "visual_questions": "visual questions",
@@ -43,14 +44,29 @@ SPLIT_WORDS = {
     "unseen_style": "unseen style",
     "seen_concept": "seen concepts",
     "unseen_concept": "unseen concepts",
+    "all": "all items",
 }
-BRIEF_METRICS = ("accuracy", "exact_match", "cider")
+BRIEF_METRICS = ("accuracy", "lenient_match", "exact_match", "cider")
 MAIN_METRIC = {
     "kind_image": "accuracy",
     "kind_text": "accuracy",
     "presence": "accuracy",
     "naming": "exact_match",
 }
+
+
+QUESTION_METRIC = "lenient_match"
+
+
+def benchmark_words(benchmark: str) -> str:
+    """Return what a benchmark asks; one that is not of pictograms is a set of questions."""
+    asked = f"questions, {'in words alone' if benchmark.endswith(TEXT) else 'about pictures'}"
+    return BENCHMARK_WORDS.get(benchmark, asked)
+
+
+def main_metric(benchmark: str) -> str:
+    """Return the metric that stands for a benchmark."""
+    return MAIN_METRIC.get(benchmark, QUESTION_METRIC)
 
 
 @dataclass(frozen=True)

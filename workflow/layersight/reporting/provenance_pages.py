@@ -164,11 +164,12 @@ def trained_parameters(subjects: Sequence[str], manifests: Mapping[str, Path]) -
 def limits(study: Study) -> list[str]:
     """What the study cannot show, in sentences."""
     asked = study.benchmarks
-    sizes = [f"{asked.kind} kind-of-thing items"]
+    sizes = [f"{asked.kind} kind-of-thing items"] if asked.tasks else []
     if "presence" in asked.tasks:
         sizes.append(f"{asked.presence} yes-or-no items for each kind of negative")
     if "naming" in asked.tasks:
         sizes.append(f"{asked.naming} naming items")
+    sizes += [f"{own.items} questions of {name}" for name, own in study.questions.items()]
     found = [
         "One backbone: nothing here says that another or a larger language model would behave "
         "alike.",
@@ -186,18 +187,24 @@ def limits(study: Study) -> list[str]:
             else "What"
         )
         + " earlier tuning left in the language model is part of what is measured.",
-        "Pictures are single pictograms on plain ground: no scenes, no relations, no text in "
-        "pictures."
-        if study.concepts.source == "emoji"
-        else "Pictures are drawn shapes, made to test the software: nothing can be learnt from "
-        "them about seeing.",
+        _pictures(study),
         f"Small evaluations: per split {' and '.join(sizes)}; patching scores "
         f"{study.patching.items} items. An effect of a few percent stays invisible.",
-        f"Geometry rests on at most {study.probes.items} inputs per probe set in one style "
-        f"({study.probes.style}).",
+        f"Geometry rests on at most {study.probes.items} inputs per probe set "
+        + (
+            f"in one style ({study.probes.style})."
+            if study.probes.from_ is None
+            else f"of one set of questions ({study.probes.from_})."
+        ),
         "Patching shows what blocks carry inside this pair of models; blocks tuned together are "
         "cut apart, so windows need not add up.",
     ]
+    if study.questions:
+        found.append(
+            "Questions from elsewhere may have been in what the language model or the released "
+            "models were trained on; their majority answer is the commonest of the very items "
+            "that are asked."
+        )
     released = [name for name, variant in study.variants.items() if variant.released is not None]
     if released:
         found.append(
@@ -205,3 +212,21 @@ def limits(study: Study) -> list[str]:
             "from which start follows from others’ reports alone, and each exists once."
         )
     return found
+
+
+def _pictures(study: Study) -> str:
+    """Say what the pictures are not."""
+    if not study.shows_concepts:
+        return (
+            "Pictures, captions and answers are those of the question sets: what is wrong in them "
+            "counts as a mistake of the models."
+        )
+    if study.concepts.source == "emoji":
+        return (
+            "Pictures are single pictograms on plain ground: no scenes, no relations, no text in "
+            "pictures."
+        )
+    return (
+        "Pictures are drawn shapes, made to test the software: nothing can be learnt from them "
+        "about seeing."
+    )

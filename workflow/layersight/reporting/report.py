@@ -245,6 +245,8 @@ def _brief(frame: pd.DataFrame) -> pd.DataFrame:
     rows = whole(frame)
     rows = rows[rows["metric"].isin(BRIEF_METRICS)]
     orders = {"benchmark": list(BENCHMARK_WORDS), "split": list(SPLIT_WORDS)}
+    for key, known in orders.items():  # sets of questions come last
+        known.extend(sorted(set(rows[key]) - set(known)))
     return rows.sort_values(
         ["benchmark", "split"],
         key=lambda column: column.map(orders[str(column.name)].index),

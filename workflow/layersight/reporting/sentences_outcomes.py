@@ -8,7 +8,7 @@ import pandas as pd
 
 from layersight.reporting.figures_recovery import METRIC_WORDS, by_window, gain_is_clear
 from layersight.reporting.figures_scores import score_panels, splits_of, whole, with_baselines
-from layersight.reporting.lineup import MAIN_METRIC, SPLIT_WORDS, Lineup, over_seeds, variant_of
+from layersight.reporting.lineup import SPLIT_WORDS, Lineup, main_metric, over_seeds, variant_of
 from layersight.reporting.wording import (
     includes,
     largest,
@@ -40,7 +40,7 @@ def scores(frame: pd.DataFrame, lineup: Lineup) -> str:
         f"{number(best.chance)} and the majority answer at {number(best.majority)}"
     )
     judged = table[table["variant"].isin(lineup.variants) & table["chance"].notna()].copy()
-    judged = judged[judged["metric"] == judged["benchmark"].map(MAIN_METRIC)]
+    judged = judged[judged["metric"] == judged["benchmark"].map(main_metric)]
     if judged.empty:
         return two(opening, "No tuned subject was scored")
     judged["baseline"] = judged[["chance", "majority"]].max(axis=1)

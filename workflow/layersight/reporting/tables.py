@@ -10,12 +10,13 @@ import pyarrow as pa
 
 from layersight.attention.summary import attention_table
 from layersight.benchmarks.items import ITEMS as BENCHMARK_ITEMS
+from layersight.benchmarks.items import QUESTION_ITEMS
 from layersight.benchmarks.summary import difference_table, score_table
 from layersight.errors import DataError
 from layersight.interventions.items import ITEMS as PATCHING_ITEMS
 from layersight.interventions.recovery import recovery_table
 from layersight.seeds import derive_seed
-from layersight.storage.tables import read_table, write_table
+from layersight.storage.tables import fitted, read_table, write_table
 from layersight.study import Study
 
 SCORES = pa.schema(
@@ -97,7 +98,7 @@ def summarise_scores(
     study: Study, *, items: Sequence[Path], scores: Path, differences: Path
 ) -> None:
     """Write scores with intervals, and paired differences to the aligned backbone."""
-    frame = _frames(items, BENCHMARK_ITEMS)
+    frame = _answers(items)
     settings = study.statistics
     scored = score_table(
         frame,
@@ -157,6 +158,16 @@ def summarise_attention(
         level=study.statistics.level,
         seed=derive_seed(study.seed, "tables/attention"),
     )
+
+
+def _answers(parts: Sequence[Path]) -> pd.DataFrame:
+    """Return all answers; `exact` is there where any are to questions from elsewhere."""
+    tables = []
+    for part in parts:
+        table = read_table(part)
+        asked = QUESTION_ITEMS if "exact" in table.column_names else BENCHMARK_ITEMS
+        tables.append(fitted(part, table, asked))
+    return pa.concat_tables(tables, promote_options="default").to_pandas()
 
 
 def _frames(parts: Sequence[Path], schema: pa.Schema) -> pd.DataFrame:
