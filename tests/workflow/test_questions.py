@@ -52,7 +52,7 @@ def study_of(folder: Path) -> dict[str, object]:
             "discs": {
                 "source": "file", "form": "jsonl", "path": str(folder / "discs.jsonl"),
                 "items": 26, "rows": 30, "inputs": ["image", "text"], "max_new_tokens": 3,
-                "pictures": {"path": str(folder / "pictures")},
+                "pictures": {"path": str(folder / "pictures")}, "opening": "Answer:",
             },
             "letters": {
                 "source": "file", "form": "jsonl", "path": str(folder / "letters.jsonl"),
@@ -87,6 +87,7 @@ def test_a_study_of_questions_runs_to_its_report(asking):
     items = pd.read_parquet(root / "data/questions/discs.parquet")["item_id"].tolist()[:24]
     assert all(table["item_id"].tolist() == items for table in probes.values()) and len(probes) == 4
     assert set(probes["pair_images"]["kind"]) == {"number", "colour"}
+    assert probes["visual_questions"]["conversations"][0][-1]["value"] == "Answer:"
     scores = pd.read_parquet(root / "tables/scores.parquet")
     assert set(scores["benchmark"]) == TASKS
     assert set(scores["metric"]) == {"lenient_match", "exact_match"}

@@ -40,6 +40,9 @@ class _Questions(Strict):
     guide: str | None = None
     """What follows every question; null asks for a single word or phrase, and where there are
     choices for the letter."""
+    opening: Annotated[str, Field(min_length=1)] | None = None
+    """Words that every answer begins with, such as `Answer:`; the model goes on from there, also in
+    the probe sets of questions. null leaves the whole answer to it."""
     max_new_tokens: PositiveInt | None = None
     """Longest generated answer; null takes `benchmarks.max_new_tokens`."""
     text_tokens: PositiveInt | None = None

@@ -15,7 +15,13 @@ from PIL import Image
 
 from layersight.data.schemas import BENCHMARK, IMAGES, PROBE
 from layersight.errors import DataError
-from layersight.questions.ask import make_question_probes, make_question_tasks, prompt
+from layersight.questions.ask import (
+    make_question_probes,
+    make_question_tasks,
+    probe_rows,
+    prompt,
+    task_rows,
+)
 from layersight.questions.items import Item, read_items
 from layersight.questions.read import choose, join_images, read_questions
 from layersight.storage.tables import read_table
@@ -158,6 +164,18 @@ def test_the_guide_of_a_set_takes_the_place_of_the_usual_one():
         "\n\n1: One.\n\nWhy?\nBe brief."
     )
     assert prompt(item, "image", "") == "<image>\nWhy?"
+
+
+def test_the_opening_of_an_answer_stands_behind_questions_and_nothing_else():
+    item = Item("1", "Why?", ("so",), image_id="discs/1.png", captions=("One.",))
+    own = asked(Path("discs.jsonl"), opening="Answer:")
+    sets = probe_rows([item], own, 1)
+    last = {name: rows[0]["conversations"][-1] for name, rows in sets.items()}
+    opening = {"from": "opening", "value": "Answer:"}
+    assert last["visual_questions"] == last["text_questions"] == opening
+    assert last["pair_images"]["from"] == last["pair_texts"]["from"] == "human"
+    (row,) = task_rows([item], own, "discs", "image")
+    assert row["conversations"][-1] == opening
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 IGNORE = -100
 IMAGE_TOKEN = -200
 """Stands in `input_ids` where an image feature goes (as in LLaVA); no tokenizer has it."""
+OPENING = "opening"
+"""Whom a last turn is from that an answer begins with; the model goes on from there."""
 _ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
 
 
@@ -68,10 +70,12 @@ def tokenize(
     """Tokenise a LLaVA-style conversation.
 
     A conversation that ends with the human's turn is closed by the template's generation prompt;
-    one that ends with an answer ends with that answer's end-of-turn token.
+    one that ends with an answer ends with that answer's end-of-turn token, and one that ends with
+    the opening of an answer ends with its words, which count as the template's.
 
     Args:
-        conversation: turns `{"from": "human" | "gpt", "value": ...}`; `<image>` marks an image.
+        conversation: turns `{"from": "human" | "gpt", "value": ...}`; `<image>` marks an image. The
+            last one may be from `opening`.
         tokenizer: a fast tokenizer, for `chat` with a chat template.
         image_tokens: positions that one image takes.
         system_prompt: system message; None leaves the template's own default.
@@ -85,16 +89,27 @@ def tokenize(
     """
     if not conversation:
         raise DataError("the conversation has no turns")
+    begun = conversation[-1]["from"] == OPENING
+    if begun:
+        conversation = [*conversation[:-1], {**conversation[-1], "from": "gpt"}]
     for turn in conversation:
         if turn["from"] not in _ROLES:
             raise DataError(f"a turn is from {turn['from']!r}; known: {', '.join(_ROLES)}")
     if template == "chat":
-        return _encode(*_chat(conversation, tokenizer, system_prompt), tokenizer, image_tokens)
+        rendered, spans = _chat(conversation, tokenizer, system_prompt)
+        if begun:
+            rendered, spans = _opened(rendered, spans)
+        return _encode(rendered, spans, tokenizer, image_tokens)
     if tokenizer.eos_token is None:
         raise DataError("the language model's tokenizer has no end-of-text token")
     rendered, spans = render(
-        template, conversation, system_prompt=system_prompt, end=str(tokenizer.eos_token)
+        template,
+        conversation,
+        system_prompt=system_prompt,
+        end="" if begun else str(tokenizer.eos_token),
     )
+    if begun:
+        rendered, spans = _opened(rendered, spans)
     tokens = _encode(rendered, spans, tokenizer, image_tokens)
     first = _first_token(tokenizer)
     return Tokens([*first, *tokens.input_ids], [Role.TEMPLATE] * len(first) + tokens.roles)
@@ -144,6 +159,12 @@ def _chat(
     if not prompting:
         rendered = rendered[: _end_of_turn(rendered, spans[-1][1], tokenizer)]
     return rendered, spans
+
+
+def _opened(rendered: str, spans: Sequence[Span]) -> tuple[str, list[Span]]:
+    """Return a text up to the end of its last words, which are no answer yet."""
+    start, end, _ = spans[-1]
+    return rendered[:end], [*spans[:-1], (start, end, OPENING)]
 
 
 def _encode(

@@ -43,7 +43,7 @@ def probe_rows(study: Study, concepts: Sequence[Concept]) -> dict[str, list[dict
             "pair_images": with_image(""),
             "pair_texts": concept.label,
         }
-        picture = image_id(concept.concept, study.probes.style)
+        picture = image_id(concept.concept, str(study.probes.style))
         for name, rows in sets.items():
             shows = name in ("visual_questions", "pair_images")
             rows.append(

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from layersight.data.conversation import OPENING
 from layersight.data.conversations import conversation, with_image
 from layersight.data.schemas import BENCHMARK, PROBE
 from layersight.questions.items import LETTERS, Item, read_items
@@ -79,7 +80,9 @@ def probe_rows(
                     "kind": item.kind,
                     "subgroup": item.answers[0],
                     "image_id": item.image_id if shows else None,
-                    "conversations": conversation(words[name]),
+                    "conversations": _asking(words[name], asked)
+                    if name.endswith("questions")
+                    else conversation(words[name]),
                 }
             )
     return sets
@@ -114,7 +117,7 @@ def task_rows(
                 "subgroup": item.answers[0],
                 "image_id": picture,
                 "cluster": item.image_id or item.item_id,
-                "conversations": conversation(prompt(item, given, asked.guide)),
+                "conversations": _asking(prompt(item, given, asked.guide), asked),
                 "choices": list(LETTERS[: len(item.choices)]),
                 "answer": answer,
                 "references": [answer] if item.choices else list(item.answers),
@@ -155,6 +158,12 @@ def make_question_tasks(
         items = read_items(questions[name])
         for task, given in asked.tasks(name).items():
             write_table(outs[task], task_rows(items, asked, task, given), BENCHMARK)
+
+
+def _asking(words: str, asked: QuestionSet) -> list[dict[str, str]]:
+    """Return the human's turn, and the words that the answer begins with."""
+    turns = conversation(words)
+    return turns if asked.opening is None else [*turns, {"from": OPENING, "value": asked.opening}]
 
 
 def _answer(item: Item) -> str:
