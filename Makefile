@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 STUDY_CONFIG := --config study=$(STUDY)
-PYTEST := pytest -q -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+PYTEST := pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help run dry-run why prune test test-all lint format docs clean
 .DEFAULT_GOAL := help

@@ -29,14 +29,11 @@ LONGEST_FIRST = ("slurm", "workflow/test_reruns.py", "workflow", "")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each process whole files, and one process all that needs the cluster; longest first."""
+    """Run the longest files first: processes that share the tests end together then."""
 
     def place(item: pytest.Item) -> str:
         return item.path.relative_to(ROOT / "tests").as_posix()
 
-    for item in items:
-        on_cluster = place(item).startswith("slurm/")
-        item.add_marker(pytest.mark.xdist_group("slurm" if on_cluster else place(item)))
     items.sort(key=lambda item: [place(item).startswith(p) for p in LONGEST_FIRST].index(True))
 
 
