@@ -424,6 +424,7 @@ def why_left_out(variant, seed):
         {
             "study": take(STUDY, *read_by_tuning(variant)),
             "code": code_of("tune.py", *method_code(variant)),
+            "pictures": pictures_of("tuning"),
         },
         [],
         [results(artefacts.SUBJECT_MODEL).format(subject=subject)],
